@@ -1,0 +1,7 @@
+"""Building blocks for domain-adaptive semantic segmentation of video and images."""
+
+from dastc._core.debug import debug_checks
+from dastc.clip import Clip
+
+__all__ = ["Clip", "__version__", "debug_checks"]
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What every floor above stands on: argument checks and the debug switch. Private."""

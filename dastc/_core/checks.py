@@ -1,0 +1,60 @@
+"""Argument checks. Every message names the caller, the argument, the rule and what arrived."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def check_shape(
+    caller: str, name: str, x: Tensor, axes: str, known: Mapping[str, int] | None = None, *, hint: str = ""
+) -> dict[str, int]:
+    """Match ``x.shape`` against named axes; return the size of every axis seen so far."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{caller}: `{name}` must be a tensor; got {type(x).__name__}.")
+    sizes, names = dict(known or {}), axes.split()
+    if x.dim() == len(names):
+        found = dict(zip(names, x.shape, strict=True))
+        if all(sizes.get(axis, n) == n for axis, n in found.items()):
+            return sizes | found
+    want = ", ".join(_axis(axis, sizes) for axis in names)
+    raise ValueError(f"{caller}: `{name}` must have shape ({want}); got {tuple(x.shape)}.{hint and ' ' + hint}")
+
+
+def _axis(axis: str, sizes: Mapping[str, int]) -> str:
+    if axis.isdigit():
+        return axis
+    return f"{axis}={sizes[axis]}" if axis in sizes else axis
+
+
+def check_dtype(caller: str, name: str, x: Tensor, kind: str) -> None:
+    """Check the kind of a tensor's dtype: ``"float"``, ``"int64"`` or ``"bool"``."""
+    fits = {"float": x.is_floating_point(), "int64": x.dtype == torch.int64, "bool": x.dtype == torch.bool}[kind]
+    if not fits:
+        raise TypeError(f"{caller}: `{name}` must be of dtype {kind}; got {x.dtype}.")
+
+
+def check_same_device(caller: str, tensors: Mapping[str, Tensor | None]) -> None:
+    """Check that all tensors given lie on one device."""
+    devices = {name: x.device for name, x in tensors.items() if x is not None}
+    if len(set(devices.values())) > 1:
+        places = ", ".join(f"`{name}` on {device}" for name, device in devices.items())
+        raise ValueError(f"{caller}: all tensors must lie on one device; got {places}.")
+
+
+def check_between(caller: str, name: str, value: float, low: float, high: float) -> None:
+    """Check that a scalar lies in the closed interval [low, high]; NaN never does."""
+    if not low <= value <= high:
+        raise ValueError(f"{caller}: `{name}` must lie in [{low}, {high}]; got {value}.")
+
+
+def check_at_least(caller: str, name: str, value: float, low: float) -> None:
+    """Check that a scalar is at least ``low``; NaN never is."""
+    if not value >= low:
+        raise ValueError(f"{caller}: `{name}` must be at least {low}; got {value}.")
+
+
+def check_choice(caller: str, name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Check that an option is one of those there are."""
+    if value not in choices:
+        raise ValueError(f"{caller}: `{name}` must be one of {', '.join(map(repr, choices))}; got {value!r}.")

@@ -1,0 +1,1 @@
+"""Recipes: DA-STC and its baselines."""
