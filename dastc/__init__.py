@@ -2,6 +2,7 @@
 
 from dastc._core.debug import debug_checks
 from dastc.clip import Clip
+from dastc.ops._backend import backend_info
 
-__all__ = ["Clip", "__version__", "debug_checks"]
+__all__ = ["Clip", "__version__", "backend_info", "debug_checks"]
 __version__ = "0.1.0"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -62,9 +62,9 @@ class Clip(NamedTuple):
         )
 
 
-def map_clip(clip: Clip, fn: Any) -> Clip:
+def map_clip(clip: Clip, fn: Callable[[Tensor], Tensor]) -> Clip:
     """Apply ``fn`` to every tensor that a clip holds; what is missing stays missing."""
-    return Clip(*(None if x is None else fn(x) for x in clip))
+    return Clip(fn(clip.frames), *(None if x is None else fn(x) for x in clip[1:]))
 
 
 def stack_clips(clips: Sequence[Clip]) -> Clip:
@@ -82,13 +82,18 @@ def stack_clips(clips: Sequence[Clip]) -> Clip:
     """
     if not clips:
         raise ValueError("stack_clips: `clips` must hold at least one clip; got none.")
-    fields = []
     for name, values in zip(Clip._fields, zip(*clips, strict=True), strict=True):
         shapes = sorted({"missing" if v is None else str(tuple(v.shape)) for v in values})
         if len(shapes) > 1:
             raise ValueError(f"stack_clips: `{name}` must have one shape in all clips; got {', '.join(shapes)}.")
-        fields.append(None if values[0] is None else torch.stack(values))
-    return Clip(*fields)
+    return Clip(
+        torch.stack([clip.frames for clip in clips]), *(_stack(field) for field in list(zip(*clips, strict=True))[1:])
+    )
+
+
+def _stack(values: Sequence[Tensor | None]) -> Tensor | None:
+    given = [x for x in values if x is not None]
+    return torch.stack(given) if given else None
 
 
 def check_clip(caller: str, name: str, clip: Clip, *, labelled: bool = False) -> dict[str, int]:

@@ -1,0 +1,48 @@
+"""Appearance of frames: matching histograms across domains."""
+
+from torch import Tensor
+
+from dastc._core.checks import check_dtype, check_shape
+
+__all__ = ["match_histograms"]
+
+
+def match_histograms(frames: Tensor, reference: Tensor) -> Tensor:
+    """Give each channel of each frame the distribution of values of the reference clip's current frame.
+
+    Pixels keep their order within a channel; their values become those of the reference of the same rank.
+
+    Args:
+        frames: The frames to change.
+        reference: The clip to look like; its last frame is read.
+
+    Shape:
+        - frames: ``(B, T, 3, H, W)``, float.
+        - reference: ``(B, T', 3, H', W')``, float.
+        - output: like ``frames``, without gradient.
+
+    Raises:
+        ValueError: If the shapes do not fit.
+        TypeError: If a tensor is not float.
+
+    Source:
+        METHOD 1.2 and 13.1: source frames are matched to the current target frame, channel by channel.
+
+    Example:
+        >>> import torch
+        >>> frames = torch.tensor([3.0, 1.0, 2.0]).expand(1, 1, 3, 1, 3)
+        >>> reference = torch.tensor([30.0, 20.0, 10.0]).expand(1, 1, 3, 1, 3)
+        >>> match_histograms(frames, reference)[0, 0, 0]
+        tensor([[30., 10., 20.]])
+    """
+    sizes = check_shape("match_histograms", "frames", frames, "B T 3 H W", {"3": 3})
+    check_shape("match_histograms", "reference", reference, "B T' 3 H' W'", {"3": 3, "B": sizes["B"]})
+    check_dtype("match_histograms", "frames", frames, "float")
+    check_dtype("match_histograms", "reference", reference, "float")
+    values = reference.detach()[:, -1:].flatten(3).sort(dim=-1).values.to(frames.dtype)  # (B, 1, 3, P')
+    flat = frames.detach().flatten(3)  # (B, T, 3, P)
+    rank = flat.argsort(dim=-1, stable=True).argsort(dim=-1)
+    pixels, wanted = flat.shape[-1], values.shape[-1]
+    index = (rank * (wanted - 1) + (pixels - 1) // 2) // max(pixels - 1, 1)
+    matched = values.expand(-1, sizes["T"], -1, -1).gather(-1, index)
+    return matched.view(frames.shape)

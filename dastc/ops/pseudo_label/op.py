@@ -1,0 +1,22 @@
+"""``torch.ops.dastc.pseudo_label``: schema, default implementation, fake. Labels have no derivative."""
+
+import torch
+from torch import Tensor
+
+from dastc.ops._precision import compute_dtype
+from dastc.ops.pseudo_label.reference import pseudo_label_reference
+
+
+@torch.library.custom_op("dastc::pseudo_label", mutates_args=())
+def pseudo_label_op(
+    logits: Tensor, flow: Tensor | None, previous: Tensor | None, height: int, width: int
+) -> tuple[Tensor, Tensor]:
+    return pseudo_label_reference(logits, flow, previous, height, width)
+
+
+@pseudo_label_op.register_fake
+def _fake(
+    logits: Tensor, flow: Tensor | None, previous: Tensor | None, height: int, width: int
+) -> tuple[Tensor, Tensor]:
+    shape = (logits.shape[0], height, width)
+    return logits.new_empty(shape, dtype=torch.int64), logits.new_empty(shape, dtype=compute_dtype(logits))

@@ -1,0 +1,44 @@
+"""Ground truth for ``upsampled_ce`` and its gradient: plain PyTorch, any device, one band of rows at a time."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dastc.ops._bands import Interpolation, row_bands
+from dastc.ops._precision import compute_dtype
+
+_SKIP = -100  # F.cross_entropy's own label for "does not count"
+
+
+def upsampled_ce_reference(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy of each pixel, 0 where its label is outside [0, K)."""
+    n, classes = logits.shape[:2]
+    dtype = compute_dtype(logits)
+    loss = torch.empty(labels.shape, dtype=dtype, device=logits.device)
+    upsampled = Interpolation(logits.to(dtype), (labels.shape[-2], labels.shape[-1]))
+    for rows in row_bands(n * classes * labels.shape[-1], labels.shape[-2]):
+        wanted = _countable(labels[:, rows], classes)
+        loss[:, rows] = F.cross_entropy(upsampled.rows(rows), wanted, ignore_index=_SKIP, reduction="none")
+    return loss
+
+
+def upsampled_ce_backward_reference(grad: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Gradient to the low-resolution logits, given one gradient for each pixel."""
+    n, classes = logits.shape[:2]
+    dtype = compute_dtype(logits)
+    upsampled = Interpolation(logits.to(dtype), (labels.shape[-2], labels.shape[-1]))
+    narrow = torch.empty_like(upsampled.tall)
+    for rows in row_bands(n * classes * labels.shape[-1], labels.shape[-2]):
+        wanted = _countable(labels[:, rows], classes)
+        counts = wanted != _SKIP
+        to_band = upsampled.rows(rows).softmax(dim=1)
+        own = wanted.where(counts, 0).unsqueeze(1)
+        to_band.scatter_add_(1, own, to_band.new_full((), -1.0).expand(own.shape))
+        # where, not times zero: a NaN at an ignored pixel must not spread
+        to_band = torch.where(counts.unsqueeze(1), to_band.mul_(grad[:, rows].to(dtype).unsqueeze(1)), 0)
+        narrow[:, :, rows] = upsampled.rows_backward(to_band)
+    return upsampled.backward(narrow).to(logits.dtype)
+
+
+def _countable(labels: Tensor, classes: int) -> Tensor:
+    return labels.where((labels >= 0) & (labels < classes), _SKIP)
