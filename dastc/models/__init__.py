@@ -1,5 +1,8 @@
 """Models and what opens them up: feature taps, score fusion, a tiny segmenter."""
 
+from dastc.models.feature_tap import FeatureTap
+from dastc.models.outputs import logits_of
 from dastc.models.tiny_segmenter import TinySegmenter
+from dastc.models.video_segmenter import ScoreFusion, VideoSegmenter
 
-__all__ = ["TinySegmenter"]
+__all__ = ["FeatureTap", "ScoreFusion", "TinySegmenter", "VideoSegmenter", "logits_of"]

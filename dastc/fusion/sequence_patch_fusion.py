@@ -1,0 +1,225 @@
+"""Sequence-level fusion: the same patch sequences, seen in source context and in target context."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dastc._core.checks import check_at_least, check_between, check_shape
+from dastc.clip import Clip, check_clip
+from dastc.functional import class_presence, clip_paste, draw_classes
+from dastc.fusion.patch_bank import PatchBank
+from dastc.fusion.random_state import RandomState
+
+__all__ = ["FusedClip", "SequencePatchFusion"]
+
+
+class FusedClip(NamedTuple):
+    """A clip of patches from elsewhere in a context.
+
+    Args:
+        clip: Frames, labels, flow and weights, each pixel wholly from one clip.
+        mask: What was pasted.
+        static: What was pasted without motion, the same in every frame; part of ``mask``.
+
+    Shape:
+        - mask, static: ``(B, T, H, W)``, bool.
+
+    Example:
+        >>> clip = Clip(torch.zeros(1, 1, 3, 2, 2))
+        >>> nothing = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
+        >>> FusedClip(clip, nothing, nothing).static.any()
+        tensor(False)
+    """
+
+    clip: Clip
+    mask: Tensor
+    static: Tensor
+
+
+class SequencePatchFusion(nn.Module):
+    """Make two fused clips: one in source context, one in target context.
+
+    Two forms, chosen by what is given:
+
+    - *exchange*, without ``source_patches``: a class mask M is drawn on the source clip. In target context lies the
+      source where M, else the target; in source context the target where M, else the source. Two complementary
+      clips: every pixel of both domains is used once.
+    - *shared*, with ``source_patches``: patches of the drawn classes of that template are pasted into both contexts,
+      then those of the bank, then confident patches of ``target_patches``, of other classes.
+
+    One set of classes is drawn for each sample and used in all of its frames, each frame cut by its own labels: that
+    keeps a patch a sequence. Frames, labels, flow and weights of a pixel always come from the same clip.
+
+    Args:
+        num_classes: Number of classes K.
+        rare_classes: Labels that are pasted in addition to those drawn, wherever they occur.
+        rare_probability: Probability, for each sample, that its rare classes are added.
+        classes: Below 1, the share of the source classes present to draw; from 1 on, how many.
+        target_classes: The same for the classes of the target patches.
+        threshold: Least weight (confidence) of a target pixel for it to be pasted, in [0, 1].
+        bank: Static patches to paste in both contexts, in either form; it is filled from the source clips.
+        bank_classes: How many classes to take from the bank.
+        opacity: Share of a patch in the pasted frames, in (0, 1]; below 1 is a soft paste.
+        seed: Seed of the draws; the generator is part of ``state_dict``.
+        ignore_index: Label of the pixels that take no part; they are never pasted by class.
+
+    Shape:
+        - source, target: clips of the same size, both labelled (the target by pseudo-labels with weights); flow in
+          both or in neither.
+        - source_patches, target_patches: likewise, of the same size, usually of the iteration before.
+
+    Raises:
+        ValueError: If an argument is out of range; in ``forward`` if a clip is not labelled, sizes differ, or only
+            some of the clips have flow.
+        TypeError: If a clip is no :class:`Clip`.
+
+    Source:
+        Shared: METHOD 3, with the disjoint classes chosen when pasted (METHOD 11, A7). Exchange: ours.
+
+    Example:
+        >>> fusion = SequencePatchFusion(4, seed=1)
+        >>> source = Clip(torch.ones(1, 2, 3, 8, 8), torch.randint(0, 4, (1, 2, 8, 8)))
+        >>> target = Clip(torch.zeros(1, 2, 3, 8, 8), torch.randint(0, 4, (1, 2, 8, 8)))
+        >>> in_source, in_target = fusion(source, target)
+        >>> bool((in_source.clip.frames + in_target.clip.frames == 1).all())
+        True
+    """
+
+    rare: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        rare_classes: Sequence[int] = (),
+        rare_probability: float = 1.0,
+        classes: float = 0.5,
+        target_classes: float = 2,
+        threshold: float = 0.9,
+        bank: PatchBank | None = None,
+        bank_classes: int = 2,
+        opacity: float = 1.0,
+        seed: int = 0,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        check_at_least("SequencePatchFusion", "num_classes", num_classes, 1)
+        check_between("SequencePatchFusion", "rare_probability", rare_probability, 0, 1)
+        check_between("SequencePatchFusion", "threshold", threshold, 0, 1)
+        check_at_least("SequencePatchFusion", "bank_classes", bank_classes, 0)
+        check_amount("classes", classes)
+        check_amount("target_classes", target_classes)
+        if not 0 < opacity <= 1:
+            raise ValueError(f"SequencePatchFusion: `opacity` must lie in (0, 1]; got {opacity}.")
+        if any(not 0 <= c < num_classes for c in rare_classes):
+            raise ValueError(
+                f"SequencePatchFusion: `rare_classes` must be labels in [0, K={num_classes}); got {list(rare_classes)}."
+            )
+        self.num_classes, self.rare_classes, self.rare_probability = num_classes, tuple(rare_classes), rare_probability
+        self.classes, self.target_classes, self.threshold = classes, target_classes, threshold
+        self.bank, self.bank_classes, self.opacity = bank, bank_classes, opacity
+        self.seed, self.ignore_index = seed, ignore_index
+        self.random = RandomState(seed)
+        rare = torch.zeros(num_classes, dtype=torch.bool)
+        rare[list(self.rare_classes)] = True
+        self.register_buffer("rare", rare, persistent=False)
+
+    def forward(
+        self,
+        source: Clip,
+        target: Clip,
+        source_patches: Clip | None = None,
+        target_patches: Clip | None = None,
+    ) -> tuple[FusedClip, FusedClip]:
+        """Return the clip in source context and the clip in target context."""
+        sizes = check_clip("SequencePatchFusion", "source", source, labelled=True)
+        self._check_fits("target", target, sizes)
+        if self.bank is not None and self.training:
+            self.bank.update(source)
+        pasted = source if source_patches is None else source_patches
+        self._check_fits("source_patches", pasted, sizes)
+        table = self._draw_source_classes(pasted)
+        if source_patches is None:
+            in_source, mask = self._paste(target, source, table, key=source.labels)
+            in_target, _ = self._paste(source, target, table)
+        else:
+            in_source, mask = self._paste(pasted, source, table)
+            in_target, _ = self._paste(pasted, target, table)
+        nothing = torch.zeros_like(mask)
+        contexts = FusedClip(in_source, mask, nothing), FusedClip(in_target, mask, nothing)
+        if self.bank is not None:
+            contexts = self._paste_bank(self.bank, *contexts)
+        if target_patches is not None:
+            self._check_fits("target_patches", target_patches, sizes)
+            contexts = self._paste_target(target_patches, table, *contexts)
+        return contexts
+
+    def _draw_source_classes(self, clip: Clip) -> Tensor:
+        present = class_presence(_labels(clip)[:, -1], self.num_classes)
+        table = draw_classes(present, self.classes, generator=self.random.generator)
+        lucky = torch.rand(len(table), 1, generator=self.random.generator) < self.rare_probability
+        return table | (self.rare & lucky.to(table.device, non_blocking=True))
+
+    def _paste_bank(self, bank: PatchBank, *contexts: FusedClip) -> tuple[FusedClip, FusedClip]:
+        batch, time = contexts[0].mask.shape[:2]
+        frames, labels = bank.sample(self.bank_classes, batch=batch, generator=self.random.generator)
+        flow = contexts[0].clip.flow
+        patches = Clip(
+            frames.unsqueeze(1).expand(-1, time, -1, -1, -1),
+            labels.unsqueeze(1).expand(-1, time, -1, -1),
+            # what lies still at the same place in both frames moves by exactly nothing
+            None if flow is None else torch.zeros_like(flow),
+        )
+        table = torch.ones((batch, self.num_classes), dtype=torch.bool, device=frames.device)
+        out = []
+        for context in contexts:
+            clip, mask = self._paste(patches, context.clip, table)
+            out.append(FusedClip(clip, context.mask | mask, mask))
+        return out[0], out[1]
+
+    def _paste_target(self, patches: Clip, taken: Tensor, *contexts: FusedClip) -> tuple[FusedClip, FusedClip]:
+        labels = _labels(patches)
+        sure = None if patches.weights is None else patches.weights >= self.threshold
+        confident = labels if sure is None else labels.where(sure, self.ignore_index)
+        free = class_presence(confident[:, -1], self.num_classes) & ~taken
+        table = draw_classes(free, self.target_classes, generator=self.random.generator)
+        out = []
+        for context in contexts:
+            clip, mask = self._paste(patches, context.clip, table, eligible=sure)
+            out.append(FusedClip(clip, context.mask | mask, context.static & ~mask))
+        return out[0], out[1]
+
+    def _paste(
+        self, front: Clip, back: Clip, table: Tensor, *, key: Tensor | None = None, eligible: Tensor | None = None
+    ) -> tuple[Clip, Tensor]:
+        return clip_paste(front, back, table, key=key, eligible=eligible, opacity=self.opacity)
+
+    def _check_fits(self, name: str, clip: Clip, sizes: dict[str, int]) -> None:
+        check_clip("SequencePatchFusion", name, clip, labelled=True)
+        check_shape("SequencePatchFusion", f"{name}.frames", clip.frames, "B T 3 H W", sizes | {"3": 3})
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return (
+            f"num_classes={self.num_classes}, rare_classes={self.rare_classes}, "
+            f"rare_probability={self.rare_probability}, classes={self.classes}, target_classes={self.target_classes}, "
+            f"threshold={self.threshold}, bank_classes={self.bank_classes}, opacity={self.opacity}, seed={self.seed}, "
+            f"ignore_index={self.ignore_index}"
+        )
+
+
+def check_amount(name: str, amount: float) -> None:
+    """Check a share in (0, 1) or a count."""
+    if not amount > 0 or (amount >= 1 and amount != int(amount)):
+        raise ValueError(
+            f"SequencePatchFusion: `{name}` must be a share in (0, 1) or a whole number >= 1; got {amount}."
+        )
+
+
+def _labels(clip: Clip) -> Tensor:
+    labels = clip.labels
+    if labels is None:
+        raise ValueError("SequencePatchFusion: clips must be labelled; got None.")
+    return labels
