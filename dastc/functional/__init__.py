@@ -3,6 +3,7 @@
 from dastc.functional.alignment import cdd, infonce, inter_class, intra_class, margin, mmd
 from dastc.functional.appearance import match_histograms
 from dastc.functional.centroids import Centroids, centroids_from_sums
+from dastc.functional.confidence import confidence_weights
 from dastc.functional.labels import class_presence, draw_classes, resize_labels, warp_labels
 from dastc.ops.centroid_kernel import centroid_kernel
 from dastc.ops.class_pool import class_pool
@@ -21,6 +22,7 @@ __all__ = [
     "class_pool",
     "class_presence",
     "clip_paste",
+    "confidence_weights",
     "draw_classes",
     "flow_warp",
     "infonce",

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dastc._core.buffers import make_room
 from dastc._core.checks import check_at_least, check_shape
 from dastc.clip import Clip, check_clip
 from dastc.functional import draw_classes
@@ -124,11 +125,7 @@ class PatchBank(nn.Module):
         return {"H": self.labels.shape[-2], "W": self.labels.shape[-1]}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # the buffers have the size of the clips: make room for those of the checkpoint
-        for name in ("frames", "labels"):
-            saved = state_dict.get(prefix + name)
-            if saved is not None:
-                setattr(self, name, torch.empty_like(saved, device=self.written.device))
+        make_room(self, state_dict, prefix, ("frames", "labels"))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

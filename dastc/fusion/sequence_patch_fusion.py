@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_between, check_shape
+from dastc._core.random_state import RandomState
 from dastc.clip import Clip, check_clip
 from dastc.functional import class_presence, clip_paste, draw_classes
 from dastc.fusion.patch_bank import PatchBank
-from dastc.fusion.random_state import RandomState
 
 __all__ = ["FusedClip", "SequencePatchFusion"]
 

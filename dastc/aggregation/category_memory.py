@@ -1,0 +1,70 @@
+"""Running class centroids."""
+
+import torch
+from torch import Tensor, nn
+
+from dastc._core.checks import check_at_least, check_between, check_shape
+from dastc.functional import Centroids
+
+__all__ = ["CategoryMemory"]
+
+
+class CategoryMemory(nn.Module):
+    """Remember the centroids of one domain: a running mean that absent classes leave as it was.
+
+    Args:
+        num_classes: Number of classes K.
+        dim: Width D of the features.
+        momentum: Share of the past in each update, in [0, 1]; 0 remembers the last sight only, 1 the first.
+
+    Shape:
+        - centroids: values ``(K, D)``, mass ``(K,)``.
+        - output: the memory after the update, the same shapes, without gradient; ``mass`` is 1 for the classes that
+          were ever seen and 0 for the others.
+
+    Raises:
+        ValueError: If an argument is out of range or the shapes do not fit.
+
+    Source:
+        METHOD 7.2 recommends running centroids, so that classes absent from a batch still repel; the form is ours.
+
+    Example:
+        >>> memory = CategoryMemory(2, 1, momentum=0.5)
+        >>> for value in (1.0, 2.0):
+        ...     seen = memory(Centroids(torch.tensor([[value], [0.0]]), torch.tensor([4.0, 0.0])))
+        >>> seen
+        Centroids(values=tensor([[1.5000],
+                [0.0000]]), mass=tensor([1., 0.]))
+    """
+
+    values: Tensor
+    mass: Tensor
+
+    def __init__(self, num_classes: int, dim: int, *, momentum: float = 0.9) -> None:
+        super().__init__()
+        check_at_least("CategoryMemory", "num_classes", num_classes, 1)
+        check_at_least("CategoryMemory", "dim", dim, 1)
+        check_between("CategoryMemory", "momentum", momentum, 0, 1)
+        self.num_classes, self.dim, self.momentum = num_classes, dim, momentum
+        self.register_buffer("values", torch.zeros(num_classes, dim))
+        self.register_buffer("mass", torch.zeros(num_classes))
+
+    @torch.no_grad()
+    def forward(self, centroids: Centroids) -> Centroids:
+        """Take in what was seen; return what is remembered."""
+        sizes = check_shape("CategoryMemory", "centroids.values", centroids.values, "K D", self._sizes())
+        check_shape("CategoryMemory", "centroids.mass", centroids.mass, "K", sizes)
+        new = centroids.values.to(self.values.dtype)
+        blended = torch.where(
+            (self.mass > 0).unsqueeze(1), self.momentum * self.values + (1 - self.momentum) * new, new
+        )
+        self.values.copy_(torch.where(centroids.present.unsqueeze(1), blended, self.values))
+        self.mass.copy_(torch.where(centroids.present, 1.0, self.mass))
+        return Centroids(self.values.clone(), self.mass.clone())
+
+    def _sizes(self) -> dict[str, int]:
+        return {"K": self.num_classes, "D": self.dim}
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return f"num_classes={self.num_classes}, dim={self.dim}, momentum={self.momentum}"
