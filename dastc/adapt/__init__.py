@@ -1,1 +1,25 @@
-"""Recipes: DA-STC and its baselines."""
+"""Recipes: DA-STC and its baselines, each one step that turns two clips into named losses."""
+
+from dastc.adapt.arrangement import ARRANGEMENTS, Arrangement
+from dastc.adapt.baselines import DACS, TPS, Oracle, SourceOnly
+from dastc.adapt.checkpoint import load_checkpoint, save_checkpoint
+from dastc.adapt.dastc import DASTC
+from dastc.adapt.evaluate import Scores, evaluate
+from dastc.adapt.steps import labelled_by
+from dastc.adapt.teacher import Teacher
+
+__all__ = [
+    "ARRANGEMENTS",
+    "DACS",
+    "DASTC",
+    "TPS",
+    "Arrangement",
+    "Oracle",
+    "Scores",
+    "SourceOnly",
+    "Teacher",
+    "evaluate",
+    "labelled_by",
+    "load_checkpoint",
+    "save_checkpoint",
+]

@@ -1,8 +1,11 @@
 """Running class centroids."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from dastc._core.buffers import make_room
 from dastc._core.checks import check_at_least, check_between, check_shape
 from dastc.functional import Centroids
 
@@ -14,7 +17,7 @@ class CategoryMemory(nn.Module):
 
     Args:
         num_classes: Number of classes K.
-        dim: Width D of the features.
+        dim: Width D of the features; ``None`` takes that of the first centroids.
         momentum: Share of the past in each update, in [0, 1]; 0 remembers the last sight only, 1 the first.
 
     Shape:
@@ -40,19 +43,22 @@ class CategoryMemory(nn.Module):
     values: Tensor
     mass: Tensor
 
-    def __init__(self, num_classes: int, dim: int, *, momentum: float = 0.9) -> None:
+    def __init__(self, num_classes: int, dim: int | None = None, *, momentum: float = 0.9) -> None:
         super().__init__()
         check_at_least("CategoryMemory", "num_classes", num_classes, 1)
-        check_at_least("CategoryMemory", "dim", dim, 1)
+        if dim is not None:
+            check_at_least("CategoryMemory", "dim", dim, 1)
         check_between("CategoryMemory", "momentum", momentum, 0, 1)
         self.num_classes, self.dim, self.momentum = num_classes, dim, momentum
-        self.register_buffer("values", torch.zeros(num_classes, dim))
+        self.register_buffer("values", torch.zeros(num_classes, dim) if dim is not None else None)
         self.register_buffer("mass", torch.zeros(num_classes))
 
     @torch.no_grad()
     def forward(self, centroids: Centroids) -> Centroids:
         """Take in what was seen; return what is remembered."""
         sizes = check_shape("CategoryMemory", "centroids.values", centroids.values, "K D", self._sizes())
+        if self._buffers["values"] is None:
+            self.values = torch.zeros_like(centroids.values, dtype=self.mass.dtype)
         check_shape("CategoryMemory", "centroids.mass", centroids.mass, "K", sizes)
         new = centroids.values.to(self.values.dtype)
         blended = torch.where(
@@ -63,7 +69,13 @@ class CategoryMemory(nn.Module):
         return Centroids(self.values.clone(), self.mass.clone())
 
     def _sizes(self) -> dict[str, int]:
-        return {"K": self.num_classes, "D": self.dim}
+        values = self._buffers["values"]
+        return {"K": self.num_classes} if values is None else {"K": self.num_classes, "D": values.shape[1]}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.dim is None:
+            make_room(self, state_dict, prefix, ["values"])
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""

@@ -1,6 +1,9 @@
 """Clips to train and test on: procedural streets, and real driving video."""
 
+from dastc.data.camvid import CamVid
 from dastc.data.frames import from_rgb, to_rgb
 from dastc.data.label_space import CAMVID, STREET, LabelSpace
+from dastc.data.photometric import PhotometricJitter
+from dastc.data.street_clips import StreetClips
 
-__all__ = ["CAMVID", "STREET", "LabelSpace", "from_rgb", "to_rgb"]
+__all__ = ["CAMVID", "STREET", "CamVid", "LabelSpace", "PhotometricJitter", "StreetClips", "from_rgb", "to_rgb"]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dastc._core.checks import check_at_least
 from dastc.functional.centroids import Centroids, check_centroids
-from dastc.ops._precision import compute_dtype
+from dastc.ops._precision import compute_dtype, without_autocast
 from dastc.ops.centroid_kernel import centroid_kernel
 
 __all__ = ["cdd", "infonce", "inter_class", "intra_class", "margin", "mmd"]
@@ -108,7 +108,7 @@ def infonce(source: Centroids | Tensor, target: Centroids | Tensor, *, temperatu
     source, target = check_centroids("infonce", source, target)
     if not temperature > 0:
         raise ValueError(f"infonce: `temperature` must be greater than 0; got {temperature}.")
-    similarity = _unit(source) @ _unit(target).T / temperature  # (K, K)
+    similarity = _cosines(_unit(source), _unit(target)) / temperature  # (K, K)
     shared = source.present & target.present
     toward_target = similarity.masked_fill(~target.present, _very_negative(similarity))
     toward_source = similarity.T.masked_fill(~source.present, _very_negative(similarity))
@@ -128,7 +128,7 @@ def margin(
         inter_weight: Weight of the second part, dimensionless, >= 0.
 
     Shape:
-        - output: ``()``, >= 0; 0 without a shared class.
+        - output: ``()``, >= 0; 0 with neither a shared class nor two classes in all.
 
     Raises:
         ValueError: If the sets do not fit each other or an argument is out of range.
@@ -142,6 +142,8 @@ def margin(
         >>> margin(same, same)
         tensor(0.)
     """
+    check_centroids("margin", source, target)
+    _check_distance("margin", distance)
     check_at_least("margin", "inter_weight", inter_weight, 0)
     return intra_class(source, target) + inter_weight * inter_class(source, target, distance=distance)
 
@@ -197,13 +199,12 @@ def inter_class(source: Centroids | Tensor, target: Centroids | Tensor, *, dista
         tensor(1.)
     """
     source, target = check_centroids("inter_class", source, target)
-    if not 0 <= distance <= 2:
-        raise ValueError(f"inter_class: `distance` is one of unit vectors and must lie in [0, 2]; got {distance}.")
+    _check_distance("inter_class", distance)
     centres = F.normalize(_unit(source) + _unit(target), dim=1)
     present = source.present | target.present
     pairs = (present[:, None] & present).triu(diagonal=1)
     # |a - b|^2 = 2 - 2 cos; the floor keeps the root's derivative finite for equal centres
-    gap = (2 - 2 * centres @ centres.T).clamp(min=1e-12).sqrt()
+    gap = (2 - 2 * _cosines(centres, centres)).clamp(min=1e-12).sqrt()
     return _mean_over(F.relu(distance - gap).square(), pairs)
 
 
@@ -219,7 +220,17 @@ def _kernel_blocks(
 
 def _unit(centroids: Centroids) -> Tensor:
     values = centroids.values.to(compute_dtype(centroids.values))
-    return F.normalize(values.where(centroids.present.unsqueeze(1), values.detach() * 0), dim=1)
+    return F.normalize(values.where(centroids.present.unsqueeze(1), 0), dim=1)
+
+
+def _check_distance(caller: str, distance: float) -> None:
+    if not 0 <= distance <= 2:
+        raise ValueError(f"{caller}: `distance` is one of unit vectors and must lie in [0, 2]; got {distance}.")
+
+
+def _cosines(left: Tensor, right: Tensor) -> Tensor:
+    with without_autocast(left):
+        return left @ right.T
 
 
 def _very_negative(x: Tensor) -> float:

@@ -52,7 +52,7 @@ def centroids_from_sums(sums: Tensor, mass: Tensor) -> Centroids:
                 [0.]])
     """
     present = mass > 0
-    values = (sums / mass.where(present, 1).unsqueeze(-1)).where(present.unsqueeze(-1), sums * 0)
+    values = (sums / mass.where(present, 1).unsqueeze(-1)).where(present.unsqueeze(-1), 0)
     return Centroids(values, mass.detach())
 
 

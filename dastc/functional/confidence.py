@@ -33,6 +33,7 @@ def confidence_weights(confidence: Tensor, weighting: Weighting = "share", *, th
         ``"share"`` is DACS' (METHOD 5); the released video code uses ``"none"`` (METHOD 3.5).
 
     Example:
+        >>> import torch
         >>> confidence_weights(torch.tensor([[0.99, 0.5, 0.98, 0.2]]))
         tensor([[0.5000, 0.5000, 0.5000, 0.5000]])
     """

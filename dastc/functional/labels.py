@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
+from dastc.ops._precision import compute_dtype
 from dastc.ops.flow_warp.reference import sampling_grid
 
 __all__ = ["class_presence", "draw_classes", "resize_labels", "warp_labels"]
@@ -79,6 +80,7 @@ def warp_labels(labels: Tensor, flow: Tensor, *, ignore_index: int = 255) -> Ten
     check_dtype("warp_labels", "labels", labels, "int64")
     check_dtype("warp_labels", "flow", flow, "float")
     height, width = sizes["H"], sizes["W"]
+    flow = flow.to(compute_dtype(flow))  # half precision cannot count the columns
     _, valid = sampling_grid(flow)
     x = flow[:, 0] + torch.arange(width, device=flow.device)
     y = flow[:, 1] + torch.arange(height, device=flow.device)[:, None]
@@ -140,10 +142,11 @@ def draw_classes(candidates: Tensor, amount: float, *, generator: torch.Generato
     check_shape("draw_classes", "candidates", candidates, "B K")
     check_dtype("draw_classes", "candidates", candidates, "bool")
     check_between("draw_classes", "amount", amount, 0, float("inf"))
-    if amount == 0 or (amount > 1 and amount != int(amount)):
+    if amount == 0 or (amount > 1 and amount % 1 != 0):
         raise ValueError(f"draw_classes: `amount` must be a share in (0, 1) or a whole number >= 1; got {amount}.")
     # drawn on the CPU: the same classes on every device
     keys = torch.rand(candidates.shape, generator=generator).to(candidates.device, non_blocking=True)
     rank = keys.where(candidates, 2.0).argsort(dim=1).argsort(dim=1)
-    wanted = (candidates.sum(dim=1, keepdim=True) * amount).ceil() if amount < 1 else amount
+    # a hair less, so that rounding does not lift 25 * 0.6 above 15
+    wanted = (candidates.sum(dim=1, keepdim=True) * (amount * (1 - 1e-6))).ceil() if amount < 1 else amount
     return candidates & (rank < wanted)

@@ -1,1 +1,6 @@
-"""Scores over a whole data set."""
+"""What is measured: mean intersection over union, and steadiness along the motion of a clip."""
+
+from dastc.metrics.mean_iou import MeanIoU, MeanIoUResult
+from dastc.metrics.temporal_consistency import TemporalConsistency
+
+__all__ = ["MeanIoU", "MeanIoUResult", "TemporalConsistency"]

@@ -1,1 +1,6 @@
-"""Pictures of frames and labels."""
+"""Pictures for people: labels as colours, overlays, panels."""
+
+from dastc.viz.colourise import Palette, colourise, overlay
+from dastc.viz.side_by_side import side_by_side
+
+__all__ = ["Palette", "colourise", "overlay", "side_by_side"]

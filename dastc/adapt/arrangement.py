@@ -1,0 +1,140 @@
+"""The parts of DA-STC and the two named ways to put them together."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Literal, NamedTuple, get_args
+
+from dastc._core.checks import check_at_least, check_between, check_choice
+from dastc.adapt.steps import CrossFrame
+from dastc.functional.confidence import Weighting
+
+__all__ = ["ARRANGEMENTS", "Arrangement", "arrange"]
+
+Fusion = Literal["exchange", "shared", "none"]
+Objective = Literal["infonce", "cdd", "mmd", "margin", "none"]
+TeacherMode = Literal["ema", "frozen", "student"]
+
+
+class Arrangement(NamedTuple):
+    """One value for each part of :class:`~dastc.adapt.DASTC`.
+
+    Args:
+        fusion: ``"exchange"``: two complementary clips of this step's source and target; ``"shared"``: patches of the
+            step before, in both contexts; ``"none"``: no fused clips.
+        source_context: Train on the clip in source context, too (else in target context only).
+        clean_source: Train on the source as it is, too.
+        clean_target: Train on the target as it is, too.
+        target_weight: Weight of the losses in target context, dimensionless.
+        rare_probability: Probability that rare classes are pasted in addition to those drawn.
+        bank: Paste static patches of rare classes from a :class:`~dastc.fusion.PatchBank`.
+        target_patches: Paste confident patches of the step before's target; of ``"shared"``.
+        feature_fusion: Share of the source context in the shallow features of shared patches in target context, in
+            [0, 1]; 0 is off. Of ``"shared"``, where both contexts hold the same patches.
+        cross_frame: Where target labels come from; see :func:`dastc.adapt.labelled_by`.
+        both_frames: Train on every frame of a clip, not on the current one alone.
+        temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow.
+        align: The alignment objective, or ``"none"``.
+        align_weight: Its weight, dimensionless.
+        memory: Align with running centroids, one memory for each domain.
+        match_histograms: Give source frames the target's histograms.
+        teacher: See :class:`~dastc.adapt.Teacher`.
+        decay: Likewise.
+        weighting: How confidence becomes weight; see :func:`dastc.functional.confidence_weights`.
+        threshold: From which confidence on a pixel is confident, in [0, 1].
+
+    Example:
+        >>> ARRANGEMENTS["released"].fusion
+        'shared'
+    """
+
+    fusion: Fusion = "exchange"
+    source_context: bool = True
+    clean_source: bool = False
+    clean_target: bool = False
+    target_weight: float = 1.0
+    rare_probability: float = 0.0
+    bank: bool = False
+    target_patches: bool = False
+    feature_fusion: float = 0.0
+    cross_frame: CrossFrame = "averaged"
+    both_frames: bool = True
+    temporal: bool = True
+    align: Objective = "infonce"
+    align_weight: float = 0.1
+    memory: bool = True
+    match_histograms: bool = False
+    teacher: TeacherMode = "ema"
+    decay: float = 0.99
+    weighting: Weighting = "share"
+    threshold: float = 0.968
+
+
+def arrange(
+    arrangement: str, switches: Mapping[str, Any], *, rare_classes: Sequence[int], shallow: str | None
+) -> Arrangement:
+    """Apply switches to a named arrangement, and refuse parts that do not fit each other."""
+    check_choice("DASTC", "arrangement", arrangement, tuple(ARRANGEMENTS))
+    for name in switches:
+        if name not in Arrangement._fields:
+            near = get_close_matches(name, Arrangement._fields, n=3, cutoff=0.4) or Arrangement._fields
+            raise TypeError(f"DASTC: `{name}` is no part of the method. Near: {', '.join(near)}.")
+    parts = ARRANGEMENTS[arrangement]._replace(**switches)
+    _check_values(parts)
+    clean = parts.clean_source and parts.clean_target
+    rules = {
+        "`feature_fusion` needs fusion='shared': only there both contexts hold the same patches": (
+            parts.feature_fusion == 0 or parts.fusion == "shared"
+        ),
+        "`target_patches` needs fusion='shared': only there the step before is pasted": (
+            not parts.target_patches or parts.fusion == "shared"
+        ),
+        "`feature_fusion` needs `source_context`, whose features it takes": (
+            parts.feature_fusion == 0 or parts.source_context
+        ),
+        "`feature_fusion` needs `shallow`, the name of a submodule": parts.feature_fusion == 0 or shallow is not None,
+        "`bank` and `rare_probability` need `rare_classes`": (
+            bool(rare_classes) or not (parts.bank or parts.rare_probability > 0)
+        ),
+        "fusion='none' needs `clean_source` and `clean_target`: nothing else is left": parts.fusion != "none" or clean,
+        "`align` needs fusion='exchange', or `clean_source` and `clean_target`, to find both domains": (
+            parts.align == "none" or parts.fusion == "exchange" or clean
+        ),
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            given = ", ".join(f"{name}={value!r}" for name, value in parts._asdict().items() if f"`{name}`" in rule)
+            raise ValueError(f"DASTC: {rule}; got fusion={parts.fusion!r}, {given}. Switch one of them.")
+    return parts
+
+
+def _check_values(parts: Arrangement) -> None:
+    check_choice("DASTC", "fusion", parts.fusion, get_args(Fusion))
+    check_choice("DASTC", "align", parts.align, get_args(Objective))
+    check_choice("DASTC", "cross_frame", parts.cross_frame, get_args(CrossFrame))
+    check_choice("DASTC", "weighting", parts.weighting, get_args(Weighting))
+    for name in ("rare_probability", "feature_fusion", "threshold"):
+        check_between("DASTC", name, getattr(parts, name), 0, 1)
+    for name in ("target_weight", "align_weight"):
+        check_at_least("DASTC", name, getattr(parts, name), 0)
+
+
+ARRANGEMENTS = {
+    "exchange": Arrangement(),
+    "released": Arrangement(
+        fusion="shared",
+        clean_source=True,
+        clean_target=True,
+        rare_probability=1.0,
+        bank=True,
+        target_patches=True,
+        feature_fusion=0.3,
+        cross_frame="warped",
+        both_frames=False,
+        align="mmd",
+        align_weight=0.01,
+        memory=False,
+        match_histograms=True,
+        weighting="none",
+        threshold=0.9,
+    ),
+}

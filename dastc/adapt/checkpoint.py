@@ -1,0 +1,124 @@
+"""Checkpoints that survive a crash, and say what does not fit."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["load_checkpoint", "save_checkpoint"]
+
+_FORMAT = 1
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    recipe: nn.Module,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    step: int = 0,
+    about: dict[str, Any] | None = None,
+) -> None:
+    """Write everything that a run needs to go on, atomically: a crash leaves the old file or the new one.
+
+    Args:
+        path: The file to write; its folder is made if need be.
+        recipe: A recipe, or any module.
+        optimizer: Its optimiser.
+        step: How many steps are done.
+        about: Plain values (numbers, strings, lists, dicts, tensors) to keep beside, such as the settings of the run.
+
+    Raises:
+        OSError: If the file cannot be written.
+
+    Example:
+        >>> model = nn.Linear(2, 2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_checkpoint(f"{folder}/last.pt", model, step=7)
+        ...     load_checkpoint(f"{folder}/last.pt", model)["step"]
+        7
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {
+        "format": _FORMAT,
+        "recipe": type(recipe).__name__,
+        "state": recipe.state_dict(),
+        "optimizer": None if optimizer is None else optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+        "step": step,
+        "about": about or {},
+    }
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    recipe: nn.Module,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    about: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Restore what :func:`save_checkpoint` wrote, with ``weights_only=True``: nothing in the file is executed.
+
+    Args:
+        path: The file to read.
+        recipe: The recipe to restore, made with the same arguments as the one that was saved.
+        optimizer: Its optimiser, to restore as well, along with torch's random state: the run goes on.
+        about: Settings that must be those of the file, such as the data and the seed.
+
+    Returns:
+        The file's ``step`` and ``about``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no checkpoint or damaged, of another version, recipe or model, or of other settings.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_checkpoint(f"{folder}/a.pt", nn.Linear(2, 2), about={"seed": 1})
+        ...     load_checkpoint(f"{folder}/a.pt", nn.Linear(2, 2), about={"seed": 2})
+        Traceback (most recent call last):
+        ...
+        ValueError: ... must be 2; got 1.
+    """
+    state = _read(Path(path))
+    if state["recipe"] != type(recipe).__name__:
+        raise ValueError(f"load_checkpoint: {path} must hold a {type(recipe).__name__}; got a {state['recipe']}.")
+    for name, wanted in (about or {}).items():
+        if state["about"].get(name) != wanted:
+            raise ValueError(f"load_checkpoint: `{name}` of {path} must be {wanted}; got {state['about'].get(name)}.")
+    try:
+        recipe.load_state_dict(state["state"])
+        if optimizer is not None:
+            optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["rng"].cpu())
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"load_checkpoint: {path} must be of the same model; {error}") from error
+    return {"step": state["step"], "about": state["about"]}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"load_checkpoint: `path` must be a file; {path} does not exist.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises a different kind for each way to be damaged
+        raise ValueError(f"load_checkpoint: {path} must be a whole checkpoint; reading it gave: {error}") from error
+    if not isinstance(state, dict) or "format" not in state:
+        raise ValueError(f"load_checkpoint: {path} must be written by save_checkpoint; got something else.")
+    if state["format"] != _FORMAT:
+        raise ValueError(f"load_checkpoint: {path} must have format {_FORMAT}; got {state['format']}.")
+    found: dict[str, Any] = state
+    return found

@@ -1,0 +1,226 @@
+"""DA-STC: bidirectional multi-level fusion and category-aware alignment, as one training step."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dastc.adapt.arrangement import arrange
+from dastc.adapt.clip_template import ClipTemplate
+from dastc.adapt.steps import augmented, check_pair, concatenated, labelled_by, reweighted, segment, segmentation_loss
+from dastc.adapt.teacher import Teacher
+from dastc.aggregation import CategoryAggregator, CategoryMemory
+from dastc.clip import Clip
+from dastc.data import PhotometricJitter
+from dastc.functional import match_histograms
+from dastc.fusion import FusedClip, PatchBank, SequencePatchFusion, ShallowFeatureFusion
+from dastc.losses import CentroidAlignmentLoss
+from dastc.models import FeatureTap, VideoSegmenter
+from dastc.models.feature_tap import Reading
+
+__all__ = ["DASTC"]
+
+
+class DASTC(nn.Module):
+    """Adapt by fusing clips of both domains in both directions, and by aligning the centroids of their classes.
+
+    Two arrangements of the same parts: the default, ``"exchange"``, and ``"released"``, which follows the authors'
+    code with its defects corrected. Every part has a switch, so an ablation is an argument: ``memory=False``,
+    ``align="none"``, ``fusion="shared"``; :class:`~dastc.adapt.Arrangement` lists them.
+
+    Args:
+        model: An image model, or a :class:`~dastc.models.VideoSegmenter`.
+        num_classes: Number of classes K.
+        arrangement: ``"exchange"`` or ``"released"``.
+        features: Dotted name of the submodule whose output is aligned; ``None`` aligns logits.
+        shallow: Dotted name of the submodule whose output is fused; needed by ``feature_fusion`` only.
+        rare_classes: Labels of rare classes, for ``rare_probability`` and ``bank``.
+        augment: Changes the look of frames; ``None`` means :class:`~dastc.data.PhotometricJitter`.
+        seed: Seed of everything that is drawn.
+        ignore_index: Label of the pixels that take no part.
+        switches: Any field of :class:`~dastc.adapt.Arrangement`, to differ from the arrangement in that part.
+
+    Shape:
+        - source: a labelled clip; target: a clip of the same size, flow in both or in neither. Labels of the target
+          are not looked at. T = 1 needs no flow.
+        - output of ``step``: losses by name, ``"total"`` among them. The first step of ``"shared"`` fusion has no
+          patches yet and trains on the clean clips only.
+
+    Raises:
+        ValueError: If parts do not fit each other, a name is unknown, the source is not labelled or shapes do not fit.
+        TypeError: If a switch is unknown; the message lists those that are near.
+
+    Source:
+        arXiv 2311.13254 v1, abstract; ``"released"``: METHOD 13 with the corrections of METHOD 11; ``"exchange"``: the
+        same two moves, arranged by us.
+
+    Example:
+        >>> from dastc.models import TinySegmenter
+        >>> recipe = DASTC(TinySegmenter(3), 3, features="neck")
+        >>> clip = Clip(torch.randn(1, 2, 3, 16, 16), torch.randint(0, 3, (1, 2, 16, 16)))
+        >>> sorted(recipe.step(clip, Clip(clip.frames)))
+        ['align', 'in_source', 'in_target', 'total']
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        *,
+        arrangement: Literal["exchange", "released"] = "exchange",
+        features: str | None = None,
+        shallow: str | None = None,
+        rare_classes: Sequence[int] = (),
+        augment: Callable[[Tensor], Tensor] | None = None,
+        seed: int = 0,
+        ignore_index: int = 255,
+        **switches: Any,
+    ) -> None:
+        super().__init__()
+        parts = arrange(arrangement, switches, rare_classes=rare_classes, shallow=shallow)
+        self.parts, self.model, self.num_classes, self.ignore_index = parts, model, num_classes, ignore_index
+        self.augment = PhotometricJitter(seed=seed) if augment is None else augment
+        self.teacher = Teacher(model, mode=parts.teacher, decay=parts.decay)
+        # an unknown name is an error now, not at the first step
+        self.features = None if features is None else FeatureTap(model, features)
+        self.shallow = None if shallow is None else FeatureTap(model, shallow)
+        self.fusion = SequencePatchFusion(
+            num_classes,
+            rare_classes=rare_classes,
+            rare_probability=parts.rare_probability,
+            bank=PatchBank(num_classes, classes=rare_classes, ignore_index=ignore_index) if parts.bank else None,
+            seed=seed,
+            ignore_index=ignore_index,
+        )
+        self.feature_fusion = ShallowFeatureFusion(parts.feature_fusion)
+        self.aggregator = CategoryAggregator(
+            num_classes, temporal=parts.temporal, persistence=parts.temporal, ignore_index=ignore_index
+        )
+        self.alignment = None if parts.align == "none" else CentroidAlignmentLoss(parts.align)
+        self.source_memory, self.target_memory = CategoryMemory(num_classes), CategoryMemory(num_classes)
+        self.source_template, self.target_template = ClipTemplate(), ClipTemplate()
+
+    def step(self, source: Clip, target: Clip) -> dict[str, Tensor]:
+        """Return the losses of one step."""
+        source, target = check_pair("DASTC.step", source, target)
+        self.teacher.update()
+        if self.parts.match_histograms:
+            source = source._replace(frames=match_histograms(source.frames, target.frames))
+        confident = labelled_by(self.teacher, target, cross_frame=self.parts.cross_frame)
+        target = reweighted(confident, self.parts.weighting, threshold=self.parts.threshold)
+        passes = self._clean(source, target) + self._fused(source, target, confident)
+        losses = {one.name: one.loss for one in passes}
+        if self.alignment is not None:
+            losses["align"] = self.parts.align_weight * self._aligned(self.alignment, passes)
+        return losses | {"total": torch.stack(list(losses.values())).sum()}
+
+    def _clean(self, source: Clip, target: Clip) -> list["_Pass"]:
+        passes = []
+        if self.parts.clean_source:
+            passes.append(self._run("source", source, _everywhere(source, True)))
+        if self.parts.clean_target:
+            weight = self.parts.target_weight
+            passes.append(self._run("target", target, _everywhere(target, False), weight=weight))
+        return passes
+
+    def _fused(self, source: Clip, target: Clip, confident: Clip) -> list["_Pass"]:
+        fused = self._contexts(source, target, confident)
+        if fused is None:
+            return []
+        in_source, in_target = fused
+        # what is not pasted is of the context's own domain; what stands still comes from the bank of source patches
+        if self.parts.fusion == "exchange":
+            from_source = ~in_source.mask | in_source.static, in_target.mask
+        else:
+            from_source = in_source.mask, in_target.mask
+        passes, change = [], None
+        if self.parts.source_context:
+            with nullcontext() if self.shallow is None else self.shallow.read() as reading:
+                passes.append(self._run("in_source", in_source.clip, from_source[0]))
+            change = self._toward(reading, in_target.mask)
+        with nullcontext() if self.shallow is None or change is None else self.shallow.replace(change):
+            weight = self.parts.target_weight
+            passes.append(self._run("in_target", in_target.clip, from_source[1], weight=weight))
+        return passes
+
+    def _toward(self, reading: Reading | None, mask: Tensor) -> Callable[[Tensor], Tensor] | None:
+        if reading is None or self.parts.feature_fusion == 0:
+            return None
+        context, shared = reading.feature, (mask if self.whole else mask[:, -1:]).flatten(0, 1)
+        return lambda features: self.feature_fusion(features, context, shared)
+
+    def _contexts(self, source: Clip, target: Clip, confident: Clip) -> tuple[FusedClip, FusedClip] | None:
+        if self.parts.fusion == "none":
+            return None
+        if self.parts.fusion == "exchange":
+            return self.fusion(source, target)  # type: ignore[no-any-return]
+        source_patches = self.source_template.swap(source)
+        target_patches = self.target_template.swap(confident)
+        if source_patches is None:
+            return None
+        if not self.parts.target_patches:
+            target_patches = None
+        return self.fusion(source, target, source_patches, target_patches)  # type: ignore[no-any-return]
+
+    def _run(self, name: str, clip: Clip, from_source: Tensor, *, weight: float = 1.0) -> "_Pass":
+        clip = augmented(self.augment, clip)
+        clip = clip if self.whole else clip.last()
+        with nullcontext() if self.features is None else self.features.read() as reading:
+            logits = segment(self.model, clip)
+        deep = None if reading is None else reading.feature
+        features = logits if deep is None else deep.view(*clip.frames.shape[:2], *deep.shape[1:])
+        if not self.parts.both_frames:
+            clip, features, logits, from_source = clip.last(), features[:, -1:], logits[:, -1:], from_source[:, -1:]
+        loss = weight * segmentation_loss(logits, clip, ignore_index=self.ignore_index)
+        return _Pass(name, loss, features, logits, clip, from_source)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model sees every frame: a video model does even where only the current one is trained on."""
+        return self.parts.both_frames or isinstance(self.model, VideoSegmenter)
+
+    def _aligned(self, alignment: CentroidAlignmentLoss, passes: list["_Pass"]) -> Tensor:
+        # one thing in two contexts: both domains are averaged over both, so that context is not taken for domain
+        names = ("in_source", "in_target") if self.parts.fusion == "exchange" else ("source", "target")
+        chosen = [one for one in passes if one.name in names]
+        clip = concatenated([one.clip for one in chosen])
+        from_source = torch.cat([one.from_source for one in chosen])
+        features, logits = (torch.cat([getattr(one, name) for one in chosen]) for name in ("features", "logits"))
+        source, target = (
+            self.aggregator(
+                features,
+                clip.labels.where(mine, self.ignore_index),  # type: ignore[union-attr]  # each pass was labelled
+                logits=logits,
+                weights=clip.weights,
+                flow=clip.flow,
+            )
+            for mine in (from_source, ~from_source)
+        )
+        if not self.parts.memory:
+            return alignment(source, target)  # type: ignore[no-any-return]
+        toward_source = alignment(self.source_memory(source), target)
+        toward_target = alignment(source, self.target_memory(target))
+        half: Tensor = (toward_source + toward_target) / 2
+        return half
+
+    def extra_repr(self) -> str:
+        """Show the parts."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.parts._asdict().items())
+
+
+class _Pass(NamedTuple):
+    """One clip that went through the student; ``from_source`` says which pixels came from the source domain."""
+
+    name: str
+    loss: Tensor
+    features: Tensor
+    logits: Tensor
+    clip: Clip
+    from_source: Tensor
+
+
+def _everywhere(clip: Clip, value: bool) -> Tensor:
+    batch, time, _, height, width = clip.frames.shape
+    return torch.full((batch, time, height, width), value, device=clip.frames.device)

@@ -1,0 +1,76 @@
+"""Scores of a model on labelled clips."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from dastc.adapt.steps import segment
+from dastc.clip import Clip
+from dastc.functional import pseudo_labels
+from dastc.metrics import MeanIoU, MeanIoUResult, TemporalConsistency
+
+__all__ = ["Scores", "evaluate"]
+
+
+class Scores(NamedTuple):
+    """What :func:`evaluate` returns.
+
+    Args:
+        iou: Intersection over union, on the current frame of each clip.
+        consistency: Share of pixels, in percent, whose predicted label persists along the flow; NaN without flow.
+
+    Example:
+        >>> Scores._fields
+        ('iou', 'consistency')
+    """
+
+    iou: MeanIoUResult
+    consistency: float
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    clips: Iterable[Clip],
+    num_classes: int,
+    *,
+    device: torch.device | str | None = None,
+    ignore_index: int = 255,
+) -> Scores:
+    """Score a model on batches of labelled clips, in evaluation mode.
+
+    Args:
+        model: An image model, or a :class:`~dastc.models.VideoSegmenter`.
+        clips: Batches of labelled clips, such as a loader's.
+        num_classes: Number of classes K.
+        device: Where to compute; ``None`` means where each batch lies.
+        ignore_index: Label of the pixels that take no part.
+
+    Raises:
+        ValueError: If a clip is not labelled.
+
+    Example:
+        >>> from dastc.models import TinySegmenter
+        >>> clip = Clip(torch.randn(2, 1, 3, 16, 16), torch.zeros(2, 1, 16, 16, dtype=torch.long))
+        >>> bool(0 <= evaluate(TinySegmenter(3), [clip], 3).iou.miou <= 100)
+        True
+    """
+    iou, consistency = MeanIoU(num_classes, ignore_index=ignore_index), TemporalConsistency()
+    training = model.training
+    model.eval()
+    try:
+        for batch in clips:
+            clip = batch if device is None else batch.to(device)
+            if clip.labels is None:
+                raise ValueError("evaluate: `clips` must be labelled; got a clip without labels.")
+            iou, consistency = iou.to(clip.frames.device), consistency.to(clip.frames.device)
+            size = (clip.frames.shape[-2], clip.frames.shape[-1])
+            predictions = pseudo_labels(segment(model, clip).flatten(0, 1), size).labels.view(clip.labels.shape)
+            iou.update(predictions[:, -1], clip.labels[:, -1])
+            if clip.flow is not None and clip.flow.shape[1] > 0:
+                consistency.update(predictions, clip.flow)
+    finally:
+        model.train(training)
+    return Scores(iou.compute(), float(consistency.compute()))
