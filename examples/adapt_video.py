@@ -1,0 +1,251 @@
+"""Adapt a video segmentation model from labelled source clips to unlabelled target clips, and compare methods.
+
+    python examples/adapt_video.py
+    python examples/adapt_video.py --data camvid:path/to/camvid --method source_only dastc
+
+Writes DIR/result.json, DIR/panel.png and a checkpoint for each method. Interrupted, it goes on with --resume.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+import dastc
+from dastc import Clip
+from dastc.adapt import DACS, DASTC, TPS, Oracle, SourceOnly, evaluate, load_checkpoint, save_checkpoint
+from dastc.clip import stack_clips
+from dastc.data import CamVid, StreetClips, to_rgb
+from dastc.functional import pseudo_labels
+from dastc.models import TinySegmenter
+from dastc.viz import colourise, side_by_side
+
+METHODS = ("source_only", "dacs", "tps", "dastc", "dastc_released", "oracle")
+# what must be the same for a run to go on from a checkpoint
+SETTINGS = ("data", "source_seqs", "target_seqs", "frames", "clips", "size", "steps", "batch", "lr", "seed")
+SAVE_EVERY = 100  # steps between checkpoints
+CAMVID_SOURCE, CAMVID_TARGET = ("0006R0", "0016E5", "Seq05VD"), ("0001TP",)  # day, dusk
+
+
+class Remembered(Dataset):
+    """Keep every clip that was asked for: the second epoch costs nothing."""
+
+    def __init__(self, clips: Dataset):
+        self.clips, self.seen = clips, {}
+
+    def __len__(self):
+        return len(self.clips)
+
+    def __getitem__(self, index):
+        if index not in self.seen:
+            self.seen[index] = self.clips[index]
+        return self.seen[index]
+
+
+def main(argv=None):
+    args = parse(argv)
+    try:
+        run(args)
+    except (ValueError, FileNotFoundError) as error:  # what the user can put right; anything else is a bug
+        sys.exit(f"adapt_video.py: {error}")
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", nargs="+", choices=METHODS, default=["source_only", "dastc"], metavar="METHOD",
+                        help=f"any of {', '.join(METHODS)}")  # fmt: skip
+    parser.add_argument("--data", default="street", metavar="street|camvid:DIR", help="what to train and test on")
+    parser.add_argument("--source-seqs", type=names, metavar="A,B", help="CamVid sequences with labels")
+    parser.add_argument("--target-seqs", type=names, metavar="C", help="CamVid sequences whose labels are not used")
+    parser.add_argument("--eval-seqs", type=names, metavar="D", help="CamVid sequences that are only scored")
+    parser.add_argument("--frames", type=positive, default=2, help="frames of a clip; 1 adapts on single images")
+    parser.add_argument("--clips", type=positive, default=300, help="StreetClips of each domain to train on")
+    parser.add_argument("--eval-clips", type=positive, default=100, help="StreetClips to score on")
+    parser.add_argument("--split", choices=("val", "test"), default="test", help="StreetClips to score on")
+    parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="size of the frames")
+    parser.add_argument("--steps", type=positive, default=600)
+    parser.add_argument("--batch", type=positive, default=4, help="clips of each domain in a step")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--out", type=Path, default=Path("runs/adapt_video"), metavar="DIR")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in DIR")
+    return parser.parse_args(argv)
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1; got {value}")
+    return value
+
+
+def names(text):
+    return tuple(name for name in text.split(",") if name)
+
+
+def run(args):
+    device = choose_device(args.device)
+    source, target, scored = datasets(args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    results, models = [], {}
+    for method in dict.fromkeys(args.method):
+        model, seconds = train(method, args, source, target, scored, device)
+        space = scored.clips.label_space
+        scores = evaluate(model, batches(scored), len(space.names), device=device)
+        per_class = dict(zip(space.names, scores.iou.per_class.tolist(), strict=True))
+        models[method] = model
+        results.append({
+            "method": method, "data": args.data, "seed": args.seed, "steps": args.steps,
+            "miou": round(float(scores.iou.miou), 2),
+            "per_class": {name: None if np.isnan(value) else round(value, 2) for name, value in per_class.items()},
+            "consistency": None if np.isnan(scores.consistency) else round(scores.consistency, 2),
+            "seconds": round(seconds, 1), "device": device_name(device), "versions": versions(), "commit": commit(),
+        })  # fmt: skip
+        write_json(args.out / "result.json", results)
+    print_table(results)
+    panel(args.out / "panel.png", models, scored, device)
+    print(f"\nwritten to {args.out}: result.json, panel.png and a checkpoint for each method")
+
+
+def choose_device(wanted):
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda needs a GPU that torch can use; torch.cuda.is_available() is False.")
+    return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def datasets(args):
+    """Return what is trained on in the source, in the target, and what is scored."""
+    kind, _, folder = args.data.partition(":")
+    if kind == "street" and not folder:
+        if args.source_seqs or args.target_seqs or args.eval_seqs:
+            raise ValueError("--source-seqs, --target-seqs and --eval-seqs need --data camvid:DIR.")
+        common = {"size": tuple(args.size or (96, 160)), "frames": args.frames}
+        train = [StreetClips(domain, length=args.clips, seed=args.seed, **common) for domain in ("source", "target")]
+        scored = StreetClips("target", split=args.split, length=args.eval_clips, **common)
+        return *map(Remembered, train), Remembered(scored)
+    if kind == "camvid" and folder:
+        size = tuple(args.size or (180, 240))
+        target = args.target_seqs or CAMVID_TARGET
+        sequences = args.source_seqs or CAMVID_SOURCE, target, args.eval_seqs or target
+        overlap = set(sequences[0]) & (set(sequences[1]) | set(sequences[2]))
+        if overlap:
+            raise ValueError(f"--source-seqs must not be targets or scored, too; got {sorted(overlap)} in both.")
+        return [Remembered(CamVid(folder, sequences=seqs, frames=args.frames, size=size)) for seqs in sequences]
+    raise ValueError(f"--data must be 'street' or 'camvid:DIR'; got {args.data!r}.")
+
+
+def make_recipe(method, model, space, seed):
+    classes, common = len(space.names), {"seed": seed, "ignore_index": space.ignore_index}
+    if method == "dastc":
+        return DASTC(model, classes, features="neck", **common)
+    if method == "dastc_released":
+        taps = {"features": "neck", "shallow": "stem"}
+        return DASTC(model, classes, arrangement="released", rare_classes=space.rare, **taps, **common)
+    return {"source_only": SourceOnly, "dacs": DACS, "tps": TPS, "oracle": Oracle}[method](model, classes, **common)
+
+
+def train(method, args, source, target, scored, device):
+    """Train one method, from its checkpoint if asked to; return the model and the seconds of training."""
+    space, path = source.clips.label_space, args.out / f"{method}.pt"
+    torch.manual_seed(args.seed)
+    recipe = make_recipe(method, TinySegmenter(len(space.names)), space, args.seed)
+    recipe.to(device=device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(recipe.model.parameters(), lr=args.lr, weight_decay=0.01)
+    settings = {key: str(vars(args)[key]) for key in SETTINGS}
+    first, seconds = 0, 0.0
+    if args.resume and path.exists():
+        state = load_checkpoint(path, recipe, optimizer=optimizer, about=settings)
+        first, seconds = state["step"], state["about"]["seconds"]
+    bar = tqdm(range(first, args.steps), initial=first, total=args.steps, desc=f"{method:>14}", dynamic_ncols=True)
+    start, seen = time.perf_counter() - seconds, ""
+    for step in bar:
+        for group in optimizer.param_groups:
+            group["lr"] = args.lr * min(1, (step + 1) / 50) * (1 - step / args.steps) ** 0.9
+        clips = [draw(clips, args, step, domain).to(device) for domain, clips in enumerate((source, target))]
+        if method != "oracle":
+            clips[1] = clips[1]._replace(labels=None)  # no method can look, even by mistake
+        losses = recipe.step(*clips)
+        optimizer.zero_grad(set_to_none=True)
+        losses["total"].backward()
+        optimizer.step()
+        done = step + 1
+        if done % SAVE_EVERY == 0 or done == args.steps:
+            seconds = time.perf_counter() - start
+            save_checkpoint(path, recipe, optimizer=optimizer, step=done, about={**settings, "seconds": seconds})
+            so_far = evaluate(recipe.model, batches(scored, most=24), len(space.names), device=device)
+            seen = f"mIoU~{float(so_far.iou.miou):.1f} "
+            start = time.perf_counter() - seconds  # scoring is not training
+        if done % 10 == 0 or done == args.steps:
+            terms = " ".join(f"{name}={value.item():.3f}" for name, value in losses.items() if name != "total")
+            bar.set_postfix_str(seen + terms)
+    return recipe.model.eval(), seconds
+
+
+def draw(clips, args, step, domain):
+    # a function of the seed and the step alone: an interrupted run sees the same clips as one that was not
+    generator = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 2 + domain)
+    return stack_clips([clips[int(i)] for i in torch.randint(len(clips), (args.batch,), generator=generator)])
+
+
+def batches(clips, size=4, most=None):
+    indices = range(len(clips)) if most is None else range(0, len(clips), max(1, len(clips) // most))
+    for start in range(0, len(indices), size):
+        yield stack_clips([clips[i] for i in indices[start : start + size]])
+
+
+@torch.no_grad()
+def panel(path, models, scored, device, rows=4):
+    """Draw frames, truth and what each model says, side by side."""
+    space, pictures = scored.clips.label_space, []
+    for index in np.linspace(0, len(scored) - 1, min(rows, len(scored))).round().astype(int):
+        clip: Clip = scored[int(index)]
+        frame, truth = clip.frames[-1:].to(device), clip.labels[-1]
+        said = [pseudo_labels(model(frame), tuple(truth.shape)).labels[0].cpu() for model in models.values()]
+        hidden = [labels.where(truth != space.ignore_index, space.ignore_index) for labels in said]
+        pictures.append([to_rgb(clip.frames[-1]), *(colourise(labels, space) for labels in (truth, *hidden))])
+    titles = ["frame", "truth", *(name.replace("_", " ") for name in models)]
+    side_by_side(pictures, titles=titles, path=path, space=space)
+
+
+def print_table(results):
+    names = list(results[0]["per_class"])
+    print("\n" + f"{'method':<15}{'mIoU':>6} " + "".join(f"{name[:6]:>7}" for name in names) + f"{'seconds':>9}")
+    for row in results:
+        values = "".join(f"{'-' if value is None else format(value, '.1f'):>7}" for value in row["per_class"].values())
+        print(f"{row['method']:<15}{row['miou']:>6.1f} {values}{row['seconds']:>9.0f}")
+
+
+def write_json(path, value):
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)
+
+
+def device_name(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def versions():
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"dastc": dastc.__version__, "torch": torch.__version__, "numpy": np.__version__, "python": python}
+
+
+def commit():
+    """Return the commit of the checkout this file is in, or None where there is none."""
+    try:
+        ask = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+if __name__ == "__main__":
+    main()
