@@ -1,14 +1,16 @@
 """The parts of DA-STC and the two named ways to put them together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
+
+from typing_extensions import TypedDict
 
 from dastc._core.checks import check_at_least, check_between, check_choice
 from dastc.adapt.steps import CrossFrame
 from dastc.functional.confidence import Weighting
 
-__all__ = ["ARRANGEMENTS", "Arrangement", "arrange"]
+__all__ = ["ARRANGEMENTS", "Arrangement", "Switches", "arrange"]
 
 Fusion = Literal["exchange", "shared", "none"]
 Objective = Literal["infonce", "cdd", "mmd", "margin", "none"]
@@ -69,9 +71,32 @@ class Arrangement(NamedTuple):
     threshold: float = 0.968
 
 
-def arrange(
-    arrangement: str, switches: Mapping[str, Any], *, rare_classes: Sequence[int], shallow: str | None
-) -> Arrangement:
+class Switches(TypedDict, total=False):
+    """The fields of :class:`Arrangement`, each of them optional, for type checkers and editors."""
+
+    fusion: Fusion
+    source_context: bool
+    clean_source: bool
+    clean_target: bool
+    target_weight: float
+    rare_probability: float
+    bank: bool
+    target_patches: bool
+    feature_fusion: float
+    cross_frame: CrossFrame
+    both_frames: bool
+    temporal: bool
+    align: Objective
+    align_weight: float
+    memory: bool
+    match_histograms: bool
+    teacher: TeacherMode
+    decay: float
+    weighting: Weighting
+    threshold: float
+
+
+def arrange(arrangement: str, switches: Switches, *, rare_classes: Sequence[int], shallow: str | None) -> Arrangement:
     """Apply switches to a named arrangement, and refuse parts that do not fit each other."""
     check_choice("DASTC", "arrangement", arrangement, tuple(ARRANGEMENTS))
     for name in switches:
@@ -112,7 +137,7 @@ def _check_values(parts: Arrangement) -> None:
     check_choice("DASTC", "align", parts.align, get_args(Objective))
     check_choice("DASTC", "cross_frame", parts.cross_frame, get_args(CrossFrame))
     check_choice("DASTC", "weighting", parts.weighting, get_args(Weighting))
-    for name in ("rare_probability", "feature_fusion", "threshold"):
+    for name in ("rare_probability", "feature_fusion", "threshold", "decay"):
         check_between("DASTC", name, getattr(parts, name), 0, 1)
     for name in ("target_weight", "align_weight"):
         check_at_least("DASTC", name, getattr(parts, name), 0)

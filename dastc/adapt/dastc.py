@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from dastc.adapt.arrangement import arrange
+from dastc.adapt.arrangement import Switches, arrange
 from dastc.adapt.clip_template import ClipTemplate
 from dastc.adapt.steps import augmented, check_pair, concatenated, labelled_by, reweighted, segment, segmentation_loss
 from dastc.adapt.teacher import Teacher
@@ -76,7 +77,7 @@ class DASTC(nn.Module):
         augment: Callable[[Tensor], Tensor] | None = None,
         seed: int = 0,
         ignore_index: int = 255,
-        **switches: Any,
+        **switches: Unpack[Switches],
     ) -> None:
         super().__init__()
         parts = arrange(arrangement, switches, rare_classes=rare_classes, shallow=shallow)

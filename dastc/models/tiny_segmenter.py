@@ -27,7 +27,7 @@ class TinySegmenter(nn.Module):
         neck: The deep features, ``(N, 2 * width, ceil(H/4), ceil(W/4))``: the default tap of alignment.
 
     Raises:
-        ValueError: If ``num_classes`` < 1 or ``width`` is no positive multiple of 8.
+        ValueError: If ``num_classes`` < 1 or ``width`` is no positive multiple of 16.
 
     Source:
         Ours.
@@ -40,8 +40,8 @@ class TinySegmenter(nn.Module):
     def __init__(self, num_classes: int, *, width: int = 32) -> None:
         super().__init__()
         check_at_least("TinySegmenter", "num_classes", num_classes, 1)
-        if width < 8 or width % 8:
-            raise ValueError(f"TinySegmenter: `width` must be a positive multiple of 8; got {width}.")
+        if width < 16 or width % 16:
+            raise ValueError(f"TinySegmenter: `width` must be a positive multiple of 16; got {width}.")
         self.num_classes, self.width = num_classes, width
         self.stem = nn.Sequential(_block(3, width // 2, stride=2), _block(width // 2, width, stride=2))
         self.middle = nn.Sequential(_block(width, 2 * width, stride=2), _Residual(2 * width))

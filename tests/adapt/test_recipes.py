@@ -1,0 +1,256 @@
+"""Every recipe: on images and clips, with and without flow, reproducible, restorable, and blind to target labels."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from dastc import Clip
+from dastc.adapt import ARRANGEMENTS, DACS, DASTC, TPS, Arrangement, Oracle, SourceOnly
+from dastc.adapt.arrangement import Switches
+from dastc.models import TinySegmenter, VideoSegmenter
+
+K, SIZE = 4, (16, 24)
+RELEASED = {"arrangement": "released", "features": "neck", "shallow": "stem", "rare_classes": (1, 3)}
+RECIPES = {
+    "source_only": (SourceOnly, {}),
+    "oracle": (Oracle, {}),
+    "dacs": (DACS, {}),
+    "tps": (TPS, {}),
+    "dastc": (DASTC, {"features": "neck"}),
+    "released": (DASTC, RELEASED),
+}
+
+
+def clips(seed=0, time=2, flow=True, batch=2):
+    generator = torch.Generator().manual_seed(seed)
+
+    def one():
+        frames = torch.randn(batch, time, 3, *SIZE, generator=generator)
+        labels = torch.randint(0, K, (batch, time, *SIZE), generator=generator)
+        shift = torch.randn(batch, time - 1, 2, *SIZE, generator=generator) if flow else None
+        return Clip(frames, labels, shift)
+
+    return one(), one()
+
+
+def make(name, seed=0, **more):
+    torch.manual_seed(seed)
+    recipe_class, arguments = RECIPES[name]
+    return recipe_class(TinySegmenter(K, width=16), K, seed=seed, **{**arguments, **more})
+
+
+def train(recipe, steps, first=0, optimizer=None, **kind):
+    optimizer = optimizer or torch.optim.SGD(recipe.model.parameters(), lr=0.05, momentum=0.9)
+    for step in range(first, first + steps):
+        losses = recipe.step(*clips(seed=step, **kind))
+        optimizer.zero_grad()
+        losses["total"].backward()
+        optimizer.step()
+    return losses, optimizer
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("kind", [{"time": 1, "flow": False}, {"flow": False}, {}, {"time": 3, "batch": 1}], ids=str)
+def test_every_recipe_takes_images_and_clips(name, kind):
+    recipe = make(name)
+    losses, _ = train(recipe, 3, **kind)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    total = sum(value for key, value in losses.items() if key != "total")
+    torch.testing.assert_close(losses["total"], total)
+    for parameter in recipe.model.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["dacs", "tps", "dastc", "released"])
+def test_target_labels_change_nothing(name):
+    def last(spoil):
+        recipe = make(name)
+        for step in range(3):
+            source, target = clips(seed=step)
+            losses = recipe.step(source, spoil(target))
+        return losses
+
+    honest = last(lambda clip: clip._replace(labels=None))
+    for spoiled in (last(lambda clip: clip), last(lambda clip: clip._replace(weights=torch.zeros(2, 2, *SIZE)))):
+        for key, value in honest.items():
+            assert torch.equal(value, spoiled[key]), key
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_one_seed_gives_one_result_and_another_another(name):
+    runs = [train(make(name, seed=seed), 4)[0]["total"] for seed in (1, 1, 2)]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_restored_recipe_goes_on_as_if_nothing_had_happened(name):
+    whole = make(name)
+    train(whole, 5)
+    before = make(name)
+    _, optimizer = train(before, 3)
+    state = copy.deepcopy((before.state_dict(), optimizer.state_dict()))
+    after = make(name, seed=7)  # another seed: everything must come from the state
+    optimizer = torch.optim.SGD(after.model.parameters(), lr=0.05, momentum=0.9)
+    after.load_state_dict(state[0])
+    optimizer.load_state_dict(state[1])
+    train(after, 2, first=3, optimizer=optimizer)
+    for (key, a), b in zip(whole.state_dict().items(), after.state_dict().values(), strict=True):
+        assert a is b is None or torch.equal(a, b), key
+
+
+@pytest.mark.parametrize("name", ["dacs", "tps", "dastc", "released"])
+def test_a_video_model_can_be_adapted(name):
+    torch.manual_seed(0)
+    recipe_class, arguments = RECIPES[name]
+    taps = {key: f"image_model.{value}" for key, value in arguments.items() if key in ("features", "shallow")}
+    model = VideoSegmenter(TinySegmenter(K, width=16), K)
+    losses, _ = train(recipe_class(model, K, **{**arguments, **taps}), 3)
+    assert losses["total"].isfinite()
+    assert model.fusion.mix.weight.grad.abs().sum() > 0
+
+
+def test_switches_and_arrangement_have_the_same_parts():
+    assert tuple(Switches.__annotations__) == Arrangement._fields
+
+
+def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
+    recipe = make("dastc", memory=False)
+    assert recipe.parts == ARRANGEMENTS["exchange"]._replace(memory=False)
+    assert make("released", bank=False).parts == ARRANGEMENTS["released"]._replace(bank=False)
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"source_context": False},
+        {"clean_source": True},
+        {"clean_target": True},
+        {"target_weight": 0.3},
+        {"rare_probability": 1.0, "rare_classes": (0, 1, 2)},
+        {"bank": True, "rare_classes": (2,)},
+        {"cross_frame": "none"},
+        {"cross_frame": "warped"},
+        {"both_frames": False},
+        {"temporal": False},
+        {"align": "none"},
+        {"align": "cdd"},
+        {"align": "margin"},
+        {"align": "mmd"},
+        {"align_weight": 1.0},
+        {"memory": False},
+        {"match_histograms": True},
+        {"teacher": "student"},
+        {"teacher": "frozen"},
+        {"decay": 0.5},
+        {"weighting": "confidence"},
+        {"weighting": "none"},
+        {"threshold": 0.3},
+        {"fusion": "shared", "clean_source": True, "clean_target": True},
+        {"fusion": "none", "clean_source": True, "clean_target": True},
+    ],
+    ids=str,
+)
+def test_every_switch_of_the_default_matters(switch):
+    plain, _ = train(make("dastc"), 4)
+    other, _ = train(make("dastc", **switch), 4)
+    assert other["total"].isfinite()
+    assert not torch.equal(plain["total"], other["total"])
+
+
+@pytest.mark.parametrize(
+    "switch", [{"target_patches": False}, {"feature_fusion": 0.0}, {"bank": False}, {"temporal": False}], ids=str
+)
+def test_every_switch_of_the_released_arrangement_matters(switch):
+    def last(**more):
+        # an untrained net is never sure: patches of the target need a threshold that it passes
+        return train(make("released", threshold=0.2, both_frames=True, **more), 4)[0]["total"]
+
+    assert not torch.equal(last(), last(**switch))
+
+
+def test_the_first_step_of_shared_fusion_has_no_patches_yet():
+    recipe = make("released")
+    assert set(recipe.step(*clips(seed=0))) == {"source", "target", "align", "total"}
+    assert set(recipe.step(*clips(seed=1))) == {"source", "target", "in_source", "in_target", "align", "total"}
+
+
+def test_both_domains_are_aligned_over_both_contexts():
+    recipe = make("dastc")
+    seen = []
+    aggregate = recipe.aggregator.forward
+    recipe.aggregator.forward = lambda features, labels, **more: (
+        seen.append(labels),
+        aggregate(features, labels, **more),
+    )[1]
+    recipe.step(*clips())
+    of_source, of_target = (labels != 255 for labels in seen)
+    assert torch.equal(of_source, ~of_target)
+    # the batch holds the source context first, then the target context: in each both domains have pixels
+    for half in (slice(0, 2), slice(2, 4)):
+        assert of_source[half].any()
+        assert of_target[half].any()
+    # complementary clips: each place is source in exactly one of the contexts
+    assert torch.equal(of_source[:2], ~of_source[2:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"memry": False}, TypeError, "DASTC: `memry` is no part of the method. Near: memory"),
+        ({"arrangement": "relased"}, ValueError, "`arrangement` must be one of 'exchange', 'released'; got 'relased'"),
+        ({"align": "info"}, ValueError, "`align` must be one of 'infonce', 'cdd', 'mmd', 'margin', 'none'; got 'info'"),
+        ({"features": "nek"}, ValueError, "`name` must be a submodule of TinySegmenter; got 'nek'. Near: 'neck'"),
+        ({"feature_fusion": 0.3}, ValueError, "`feature_fusion` needs fusion='shared'"),
+        ({"bank": True}, ValueError, "`bank` and `rare_probability` need `rare_classes`"),
+        ({"target_patches": True}, ValueError, "`target_patches` needs fusion='shared'"),
+        ({"fusion": "none"}, ValueError, "fusion='none' needs `clean_source` and `clean_target`"),
+        ({"arrangement": "released", "rare_classes": (1,)}, ValueError, "needs `shallow`, the name of a submodule"),
+        ({"threshold": 2.0}, ValueError, r"`threshold` must lie in [0, 1]; got 2.0"),
+        ({"decay": -1.0}, ValueError, r"`decay` must lie in [0, 1]; got -1.0"),
+        ({"align_weight": -0.1}, ValueError, "`align_weight` must be at least 0; got -0.1"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_arguments_are_named(arguments, kind, message):
+    with pytest.raises(kind) as error:
+        DASTC(TinySegmenter(K, width=16), K, **arguments)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_bad_clips_are_named(name):
+    recipe, (source, target) = make(name), clips()
+    with pytest.raises(ValueError, match=r"`source\.labels` must be given; got None"):
+        recipe.step(source._replace(labels=None), target)
+    with pytest.raises(ValueError, match=r"`source\.flow` must have shape \(B=2, T-1=1, 2, H=16, W=24\); got"):
+        recipe.step(source._replace(flow=torch.zeros(2, 2, 2, *SIZE)), target)
+    with pytest.raises(TypeError, match=r"`source` must be a dastc\.Clip; got Tensor"):
+        recipe.step(source.frames, target)
+    if name not in ("source_only", "oracle"):
+        with pytest.raises(ValueError, match=r"`source\.frames` must have shape \(B=2, T=2, 3, H=16, W=24\); got"):
+            recipe.step(clips(batch=3)[0], target)
+
+
+@pytest.mark.parametrize("name", ["dacs", "dastc"])
+def test_nothing_to_learn_from_is_zero_and_not_nan(name):
+    recipe, (source, target) = make(name), clips()
+    with torch.no_grad():
+        recipe.model.head.weight.zero_()
+        recipe.model.head.bias.zero_()  # no confidence anywhere: no target pixel counts
+    losses = recipe.step(source._replace(labels=torch.full_like(source.labels, 255)), target)
+    assert losses["total"] == 0
+    losses["total"].backward()
+    assert all(p.grad is not None and (p.grad == 0).all() for p in recipe.model.parameters())
+
+
+def test_a_model_that_returns_no_logits_is_named():
+    class Odd(nn.Module):
+        def forward(self, x):
+            return [x]
+
+    with pytest.raises(TypeError, match=r"logits_of: the model must return a tensor, .*; got list"):
+        SourceOnly(Odd(), K).step(clips()[0])

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from torch import nn
+
+from dastc import Clip
+from dastc.adapt import Teacher, labelled_by
+from dastc.adapt.steps import concatenated, reweighted, segment, segmentation_loss
+from dastc.functional import pseudo_labels, upsampled_cross_entropy
+from dastc.models import TinySegmenter, VideoSegmenter
+
+
+def clip(time=2, flow=True, batch=2, size=(12, 20), classes=4):
+    frames = torch.randn(batch, time, 3, *size)
+    shift = 2 * torch.randn(batch, time - 1, 2, *size) if flow else None
+    return Clip(frames, torch.randint(0, classes, (batch, time, *size)), shift)
+
+
+@pytest.fixture
+def teacher():
+    return Teacher(TinySegmenter(4, width=16), mode="frozen")
+
+
+def test_segment_runs_image_models_on_every_frame(teacher):
+    video = clip(time=3)
+    logits = segment(teacher, video)
+    assert logits.shape == (2, 3, 4, 3, 5)
+    torch.testing.assert_close(logits[1, 2:], teacher(video.frames[1, 2:]))
+
+
+def test_segment_gives_video_models_the_flow():
+    model = VideoSegmenter(TinySegmenter(4, width=16), 4)
+    nn.init.normal_(model.fusion.mix.weight)
+    video = clip()
+    assert torch.equal(segment(model, video), model(video.frames, video.flow))
+    assert torch.equal(segment(Teacher(model), video), model(video.frames, video.flow))
+    assert not torch.equal(segment(model, video), segment(model, video._replace(flow=None)))
+
+
+def test_labels_of_the_target_are_not_looked_at(teacher):
+    video = clip()
+    wrong = video._replace(labels=3 - video.labels)
+    for a, b in zip(labelled_by(teacher, video), labelled_by(teacher, wrong), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("cross_frame", ["none", "warped", "averaged"])
+def test_first_frames_images_and_clips_without_flow_label_themselves(teacher, cross_frame):
+    video = clip()
+    own = labelled_by(teacher, video)
+    given = labelled_by(teacher, video, cross_frame=cross_frame)
+    assert torch.equal(given.labels[:, 0], own.labels[:, 0])
+    torch.testing.assert_close(given.weights[:, 0], own.weights[:, 0])
+    still = video._replace(flow=None)
+    assert torch.equal(labelled_by(teacher, still, cross_frame=cross_frame).labels, own.labels)
+    image = clip(time=1, flow=False)
+    assert labelled_by(teacher, image, cross_frame=cross_frame).labels.shape == (2, 1, 12, 20)
+
+
+def test_cross_frame_labels_come_from_the_frame_before(teacher):
+    video = clip(time=3)
+    logits = segment(teacher, video)
+    for t in (1, 2):
+        before, flow = logits[:, t - 1], video.flow[:, t - 1]
+        warped = labelled_by(teacher, video, cross_frame="warped")
+        assert torch.equal(warped.labels[:, t], pseudo_labels(before, (12, 20), flow=flow).labels)
+        averaged = labelled_by(teacher, video, cross_frame="averaged")
+        expected = pseudo_labels(logits[:, t], (12, 20), flow=flow, previous=before)
+        assert torch.equal(averaged.labels[:, t], expected.labels)
+        torch.testing.assert_close(averaged.weights[:, t], expected.confidence)
+
+
+def test_unknown_cross_frame_is_named(teacher):
+    with pytest.raises(ValueError, match=r"labelled_by: `cross_frame` must be one of .*; got 'mean'"):
+        labelled_by(teacher, clip(), cross_frame="mean")
+
+
+def test_reweighting_uses_the_share_of_each_sample():
+    confidence = torch.tensor([[0.99, 0.5], [0.1, 0.2]]).view(2, 1, 1, 2)
+    video = Clip(torch.zeros(2, 1, 3, 1, 2), torch.zeros(2, 1, 1, 2, dtype=torch.long), weights=confidence)
+    assert reweighted(video, "share").weights.flatten().tolist() == [0.5, 0.5, 0, 0]
+    assert reweighted(video, "none").weights.flatten().tolist() == [1, 1, 1, 1]
+    assert reweighted(video._replace(weights=None), "share").weights is None
+
+
+def test_segmentation_loss_weighs_every_frame():
+    video = clip()._replace(weights=torch.rand(2, 2, 12, 20))
+    logits = torch.randn(2, 2, 4, 3, 5)
+    expected = upsampled_cross_entropy(
+        logits.flatten(0, 1), video.labels.flatten(0, 1), weights=video.weights.flatten(0, 1)
+    )
+    assert torch.equal(segmentation_loss(logits, video), expected)
+    with pytest.raises(ValueError, match=r"`clip\.labels` must be given; got None"):
+        segmentation_loss(logits, video._replace(labels=None))
+
+
+def test_concatenation_fills_weights_and_drops_lonely_flow():
+    plain, weighted = clip(), clip(flow=False)._replace(weights=torch.rand(2, 2, 12, 20))
+    both = concatenated([plain, weighted])
+    assert both.flow is None
+    assert torch.equal(both.weights, torch.cat([torch.ones(2, 2, 12, 20), weighted.weights]))
+    assert torch.equal(both.frames[2:], weighted.frames)
+    assert concatenated([plain, plain]).weights is None
+    assert torch.equal(concatenated([plain, plain]).flow[2:], plain.flow)
