@@ -30,7 +30,6 @@ from dastc.viz import colourise, side_by_side
 METHODS = ("source_only", "dacs", "tps", "dastc", "dastc_released", "oracle")
 # what must be the same for a run to go on from a checkpoint
 SETTINGS = ("data", "source_seqs", "target_seqs", "frames", "clips", "size", "steps", "batch", "lr", "seed")
-SAVE_EVERY = 100  # steps between checkpoints
 CAMVID_SOURCE, CAMVID_TARGET = ("0006R0", "0016E5", "Seq05VD"), ("0001TP",)  # day, dusk
 
 
@@ -76,6 +75,7 @@ def parse(argv):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path, default=Path("runs/adapt_video"), metavar="DIR")
+    parser.add_argument("--save-every", type=positive, default=100, metavar="N", help="steps between checkpoints")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in DIR")
     return parser.parse_args(argv)
 
@@ -177,7 +177,7 @@ def train(method, args, source, target, scored, device):
         losses["total"].backward()
         optimizer.step()
         done = step + 1
-        if done % SAVE_EVERY == 0 or done == args.steps:
+        if done % args.save_every == 0 or done == args.steps:
             seconds = time.perf_counter() - start
             save_checkpoint(path, recipe, optimizer=optimizer, step=done, about={**settings, "seconds": seconds})
             so_far = evaluate(recipe.model, batches(scored, most=24), len(space.names), device=device)

@@ -8,6 +8,7 @@ from dastc.adapt.steps import (
     CrossFrame,
     augmented,
     check_pair,
+    described,
     labelled_by,
     reweighted,
     segment,
@@ -61,7 +62,7 @@ class SourceOnly(nn.Module):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
-        self.model, self.num_classes, self.ignore_index = model, num_classes, ignore_index
+        self.model, self.num_classes, self.seed, self.ignore_index = model, num_classes, seed, ignore_index
         self.augment = PhotometricJitter(seed=seed) if augment is None else augment
 
     def step(self, source: Clip, target: Clip | None = None) -> dict[str, Tensor]:  # noqa: ARG002
@@ -69,6 +70,10 @@ class SourceOnly(nn.Module):
         check_clip("SourceOnly.step", "source", source, labelled=True)
         loss = _supervised(self.model, self.augment, source, self.ignore_index)
         return {"source": loss, "total": loss}
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return described(self, "num_classes", "seed", "ignore_index")
 
 
 class Oracle(nn.Module):
@@ -110,7 +115,7 @@ class Oracle(nn.Module):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
-        self.model, self.num_classes, self.ignore_index = model, num_classes, ignore_index
+        self.model, self.num_classes, self.seed, self.ignore_index = model, num_classes, seed, ignore_index
         self.augment = PhotometricJitter(seed=seed) if augment is None else augment
 
     def step(self, source: Clip, target: Clip) -> dict[str, Tensor]:
@@ -120,6 +125,10 @@ class Oracle(nn.Module):
         on_source = _supervised(self.model, self.augment, source, self.ignore_index)
         on_target = _supervised(self.model, self.augment, target, self.ignore_index)
         return {"source": on_source, "target": on_target, "total": on_source + on_target}
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return described(self, "num_classes", "seed", "ignore_index")
 
 
 class DACS(nn.Module):
@@ -168,7 +177,7 @@ class DACS(nn.Module):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
-        self.model, self.num_classes, self.ignore_index = model, num_classes, ignore_index
+        self.model, self.num_classes, self.seed, self.ignore_index = model, num_classes, seed, ignore_index
         self.augment = PhotometricJitter(seed=seed) if augment is None else augment
         self.weighting, self.threshold = weighting, threshold
         self.teacher = Teacher(model, decay=decay)
@@ -186,6 +195,10 @@ class DACS(nn.Module):
             "mixed": _supervised(self.model, self.augment, in_target.clip, self.ignore_index),
         }
         return losses | {"total": losses["source"] + losses["mixed"]}
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return described(self, "num_classes", "weighting", "threshold", "seed", "ignore_index")
 
 
 class TPS(nn.Module):
@@ -233,7 +246,7 @@ class TPS(nn.Module):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
-        self.model, self.num_classes, self.ignore_index = model, num_classes, ignore_index
+        self.model, self.num_classes, self.seed, self.ignore_index = model, num_classes, seed, ignore_index
         self.augment = PhotometricJitter(seed=seed) if augment is None else augment
         self.cross_frame, self.target_weight = cross_frame, target_weight
         self.teacher = Teacher(model, mode="student")
@@ -247,6 +260,10 @@ class TPS(nn.Module):
             "target": _supervised(self.model, self.augment, target, self.ignore_index),
         }
         return losses | {"total": losses["source"] + self.target_weight * losses["target"]}
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return described(self, "num_classes", "cross_frame", "target_weight", "seed", "ignore_index")
 
 
 def _supervised(model: nn.Module, augment: Callable[[Tensor], Tensor], clip: Clip, ignore_index: int) -> Tensor:

@@ -10,7 +10,16 @@ from typing_extensions import Unpack
 
 from dastc.adapt.arrangement import Switches, arrange
 from dastc.adapt.clip_template import ClipTemplate
-from dastc.adapt.steps import augmented, check_pair, concatenated, labelled_by, reweighted, segment, segmentation_loss
+from dastc.adapt.steps import (
+    augmented,
+    check_pair,
+    concatenated,
+    described,
+    labelled_by,
+    reweighted,
+    segment,
+    segmentation_loss,
+)
 from dastc.adapt.teacher import Teacher
 from dastc.aggregation import CategoryAggregator, CategoryMemory
 from dastc.clip import Clip
@@ -81,7 +90,8 @@ class DASTC(nn.Module):
     ) -> None:
         super().__init__()
         parts = arrange(arrangement, switches, rare_classes=rare_classes, shallow=shallow)
-        self.parts, self.model, self.num_classes, self.ignore_index = parts, model, num_classes, ignore_index
+        self.parts, self.model, self.num_classes = parts, model, num_classes
+        self.seed, self.ignore_index = seed, ignore_index
         self.augment = PhotometricJitter(seed=seed) if augment is None else augment
         self.teacher = Teacher(model, mode=parts.teacher, decay=parts.decay)
         # an unknown name is an error now, not at the first step
@@ -208,7 +218,8 @@ class DASTC(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the parts."""
-        return ", ".join(f"{name}={value!r}" for name, value in self.parts._asdict().items())
+        own = described(self, "num_classes", "seed", "ignore_index")
+        return ", ".join([own, *(f"{name}={value!r}" for name, value in self.parts._asdict().items())])
 
 
 class _Pass(NamedTuple):

@@ -18,6 +18,7 @@ __all__ = [
     "augmented",
     "check_pair",
     "concatenated",
+    "described",
     "labelled_by",
     "reweighted",
     "segment",
@@ -58,8 +59,21 @@ def labelled_by(teacher: Teacher, clip: Clip, *, cross_frame: CrossFrame = "none
             (``"warped"``), or from the mean of both (``"averaged"``). The first frame, and clips without flow, are
             labelled from themselves: between unaligned frames a label would land on something else.
 
+    Shape:
+        - clip: any batched clip; flow is used unless ``cross_frame`` is ``"none"``.
+        - output: the clip with labels and weights ``(B, T, H, W)``.
+
     Raises:
         ValueError: If ``cross_frame`` is unknown.
+
+    Source:
+        METHOD 5; ``"averaged"`` is ours.
+
+    Example:
+        >>> from dastc.models import TinySegmenter
+        >>> clip = labelled_by(Teacher(TinySegmenter(3)), Clip(torch.randn(1, 2, 3, 16, 16)))
+        >>> clip.labels.shape
+        torch.Size([1, 2, 16, 16])
     """
     check_choice("labelled_by", "cross_frame", cross_frame, get_args(CrossFrame))
     batch, time = clip.frames.shape[:2]
@@ -106,6 +120,11 @@ def concatenated(clips: Sequence[Clip]) -> Clip:
 def _weights(clip: Clip) -> Tensor:
     batch, time, _, height, width = clip.frames.shape
     return clip.frames.new_ones((batch, time, height, width)) if clip.weights is None else clip.weights
+
+
+def described(module: nn.Module, *names: str) -> str:
+    """Say what a recipe was made with."""
+    return ", ".join(f"{name}={getattr(module, name)!r}" for name in names)
 
 
 def augmented(augment: Callable[[Tensor], Tensor], clip: Clip) -> Clip:

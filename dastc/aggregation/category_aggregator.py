@@ -149,9 +149,13 @@ class CategoryAggregator(nn.Module):
             space = space * self._persists(cells, flow)
         time = self._frame_weights(entropy, cells)  # (B, T, K)
         sums, mass = class_pool(
-            features.flatten(0, 1), cells.flatten(0, 1), self.num_classes, weights=space.flatten(0, 1)
+            features.flatten(0, 1),
+            cells.flatten(0, 1),
+            self.num_classes,
+            weights=space.flatten(0, 1),
+            ignore_index=self.ignore_index,
         )
-        frame = time.flatten(0, 1)  # (B T, K)
+        frame = time.flatten(0, 1).to(mass.dtype)  # (B T, K)
         sums, mass = (sums * frame.unsqueeze(-1)).sum(dim=0), (mass * frame).sum(dim=0)
         if self.sync:
             sums, mass = sum_over_ranks(sums), sum_over_ranks(mass)
@@ -176,7 +180,7 @@ class CategoryAggregator(nn.Module):
         flat = cells.flatten(0, 1)
         ones = torch.ones(flat.shape, dtype=torch.float32 if entropy is None else entropy.dtype, device=cells.device)
         given = ones if entropy is None else entropy.flatten(0, 1)
-        total, count = class_pool(given.unsqueeze(1), flat, self.num_classes)
+        total, count = class_pool(given.unsqueeze(1), flat, self.num_classes, ignore_index=self.ignore_index)
         shown = (count > 0).view(*cells.shape[:2], -1)  # (B, T, K)
         if entropy is None or not self.temporal:
             return shown.to(count.dtype)
@@ -194,10 +198,13 @@ class CategoryAggregator(nn.Module):
         check_dtype(caller, "labels", labels, "int64")
         if logits is not None:
             check_shape(caller, "logits", logits, "B T K h' w'", sizes | {"K": self.num_classes})
+            check_dtype(caller, "logits", logits, "float")
         if weights is not None:
             check_shape(caller, "weights", weights, "B T H W", full)
+            check_dtype(caller, "weights", weights, "float")
         if flow is not None:
             check_shape(caller, "flow", flow, "B T-1 2 H' W'", sizes | {"T-1": sizes["T"] - 1, "2": 2})
+            check_dtype(caller, "flow", flow, "float")
         given = {"features": features, "labels": labels, "logits": logits, "weights": weights, "flow": flow}
         check_same_device(caller, given)
         return sizes
@@ -214,7 +221,7 @@ class CategoryAggregator(nn.Module):
 def _cell_weights(weights: Tensor | None, cells: Tensor, grid: tuple[int, int]) -> Tensor:
     if weights is None:
         return torch.ones(cells.shape, dtype=torch.float32, device=cells.device)
-    return F.adaptive_avg_pool2d(weights.detach().float(), grid)
+    return F.adaptive_avg_pool2d(weights.detach().to(torch.promote_types(weights.dtype, torch.float32)), grid)
 
 
 def _on_grid(logits: Tensor, grid: tuple[int, int]) -> Tensor:

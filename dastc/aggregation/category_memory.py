@@ -57,9 +57,9 @@ class CategoryMemory(nn.Module):
     def forward(self, centroids: Centroids) -> Centroids:
         """Take in what was seen; return what is remembered."""
         sizes = check_shape("CategoryMemory", "centroids.values", centroids.values, "K D", self._sizes())
+        check_shape("CategoryMemory", "centroids.mass", centroids.mass, "K", sizes)
         if self._buffers["values"] is None:
             self.values = torch.zeros_like(centroids.values, dtype=self.mass.dtype)
-        check_shape("CategoryMemory", "centroids.mass", centroids.mass, "K", sizes)
         new = centroids.values.to(self.values.dtype)
         blended = torch.where(
             (self.mass > 0).unsqueeze(1), self.momentum * self.values + (1 - self.momentum) * new, new

@@ -91,8 +91,8 @@ class PhotometricJitter(nn.Module):
 
     def _blurred(self, frames: Tensor, draws: Tensor) -> Tensor:
         time, _, height, width = frames.shape[1:]
-        if min(height, width) < 4 or self.blur == 0:
-            return frames  # nothing to blur, and less than the kernel's reach
+        if min(height, width) < 4 or self.blur == 0 or len(frames) == 0:
+            return frames  # nothing to blur, or less than the kernel's reach
         sigma = (draws[:, 7] * _MAX_SIGMA).where(draws[:, 8] < self.blur, 0).clamp(min=1e-3)
         reach = torch.arange(-3, 4, device=frames.device)
         kernel = torch.exp(-0.5 * (reach / sigma.unsqueeze(1)).square())

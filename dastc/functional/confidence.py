@@ -51,5 +51,5 @@ def confidence_weights(confidence: Tensor, weighting: Weighting = "share", *, th
         return supported
     if confidence.numel() == 0:
         return confidence
-    share = sure.flatten(1).mean(dim=1)
+    share = sure.reshape(len(sure), -1).mean(dim=1)
     return share.view(-1, *[1] * (confidence.dim() - 1)) * supported

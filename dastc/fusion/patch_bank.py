@@ -32,8 +32,8 @@ class PatchBank(nn.Module):
           no patch is. An empty bank gives no patch at all.
 
     Raises:
-        ValueError: If a class is outside [0, K), an argument is out of range, clips change size, or ``sample`` is
-            called before any ``update``.
+        ValueError: If a class is outside [0, K), an argument is out of range, clips change size, ``sample`` is
+            called before any ``update``, or a checkpoint of another capacity is loaded.
 
     Source:
         METHOD 3.2 c, without its disk reads and endless loops (METHOD 11, C4).
@@ -125,6 +125,10 @@ class PatchBank(nn.Module):
         return {"H": self.labels.shape[-2], "W": self.labels.shape[-1]}
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        saved = state_dict.get(prefix + "frames")
+        if saved is not None and saved.shape[1] != self.capacity:
+            # room of another size would load, and later be written beyond its end
+            raise ValueError(f"PatchBank: `capacity` must be the checkpoint's, {saved.shape[1]}; got {self.capacity}.")
         make_room(self, state_dict, prefix, ("frames", "labels"))
         super()._load_from_state_dict(state_dict, prefix, *args)
 

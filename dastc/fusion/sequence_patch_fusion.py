@@ -135,11 +135,13 @@ class SequencePatchFusion(nn.Module):
     ) -> tuple[FusedClip, FusedClip]:
         """Return the clip in source context and the clip in target context."""
         sizes = check_clip("SequencePatchFusion", "source", source, labelled=True)
-        self._check_fits("target", target, sizes)
+        others = {"target": target, "source_patches": source_patches, "target_patches": target_patches}
+        for name, clip in others.items():
+            if clip is not None:
+                self._check_fits(name, clip, source, sizes)
         if self.bank is not None and self.training:
             self.bank.update(source)
         pasted = source if source_patches is None else source_patches
-        self._check_fits("source_patches", pasted, sizes)
         table = self._draw_source_classes(pasted)
         if source_patches is None:
             in_source, mask = self._paste(target, source, table, key=source.labels)
@@ -152,7 +154,6 @@ class SequencePatchFusion(nn.Module):
         if self.bank is not None:
             contexts = self._paste_bank(self.bank, *contexts)
         if target_patches is not None:
-            self._check_fits("target_patches", target_patches, sizes)
             contexts = self._paste_target(target_patches, table, *contexts)
         return contexts
 
@@ -196,9 +197,15 @@ class SequencePatchFusion(nn.Module):
     ) -> tuple[Clip, Tensor]:
         return clip_paste(front, back, table, key=key, eligible=eligible, opacity=self.opacity)
 
-    def _check_fits(self, name: str, clip: Clip, sizes: dict[str, int]) -> None:
+    def _check_fits(self, name: str, clip: Clip, source: Clip, sizes: dict[str, int]) -> None:
         check_clip("SequencePatchFusion", name, clip, labelled=True)
         check_shape("SequencePatchFusion", f"{name}.frames", clip.frames, "B T 3 H W", sizes | {"3": 3})
+        if (clip.flow is None) != (source.flow is None):
+            has, lacks = ("source", name) if clip.flow is None else (name, "source")
+            raise ValueError(
+                f"SequencePatchFusion: `{lacks}.flow` must be given, as `{has}` has flow; got None. "
+                "Drop it or give both."
+            )
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""

@@ -90,7 +90,7 @@ class VideoSegmenter(nn.Module):
 
     def __init__(self, image_model: nn.Module, num_classes: int) -> None:
         super().__init__()
-        self.image_model = image_model
+        self.num_classes, self.image_model = num_classes, image_model
         self.fusion = ScoreFusion(num_classes)
 
     def forward(self, frames: Tensor, flow: Tensor | None = None) -> Tensor:
@@ -107,6 +107,10 @@ class VideoSegmenter(nn.Module):
             past = torch.cat((past[:, :1], _along(flow, past[:, 1:], own[:, 1:].detach())), dim=1)
         fused: Tensor = self.fusion(own.flatten(0, 1), past.flatten(0, 1))
         return fused.view(own.shape)
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return f"num_classes={self.num_classes}"
 
 
 def _along(flow: Tensor, past: Tensor, own: Tensor) -> Tensor:

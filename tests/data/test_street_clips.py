@@ -74,7 +74,7 @@ def test_any_size_and_number_of_frames(height, width, frames, index, shift):
 def test_labels_warped_by_the_flow_agree_where_visible(domain):
     agreement, share = _label_agreement(domain, range(15))
     assert agreement >= 0.999
-    assert share > 0.9
+    assert share > 0.93
 
 
 def test_labels_warped_by_the_flow_agree_at_odd_sizes_and_over_three_frames():
@@ -85,7 +85,7 @@ def test_labels_warped_by_the_flow_agree_at_odd_sizes_and_over_three_frames():
 
 def test_a_negated_flow_is_noticed():
     agreement, _ = _label_agreement("source", range(15), sign=-1.0)
-    assert agreement < 0.96
+    assert agreement < 0.85
 
 
 def test_the_pictures_move_with_the_flow():
@@ -95,8 +95,8 @@ def test_the_pictures_move_with_the_flow():
         first, second = clip.frames
         for flow, found in ((clip.flow[0], errors), (-clip.flow[0], wrong), (0 * clip.flow[0], still)):
             found.append((_warp(first, flow, "bilinear") - second).abs().mean(0)[seen].mean().item())
-    # about 0.23 of normalised brightness is one deviation's quarter
-    assert np.mean(errors) < 0.15
+    # aliased edges and the blur of the lens remain
+    assert np.mean(errors) < 0.12
     assert np.mean(errors) < 0.5 * np.mean(still)
     assert np.mean(errors) < 0.4 * np.mean(wrong)
 

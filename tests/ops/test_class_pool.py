@@ -1,5 +1,4 @@
 import re
-import shutil
 
 import pytest
 import torch
@@ -111,10 +110,10 @@ def test_permuting_the_classes_permutes_the_rows(seed, sizes):
 
 @given(SEEDS, SIZES)
 def test_ignoring_pixels_equals_removing_them(seed, sizes):
-    n, d, h, w, k = sizes
+    k = sizes[4]
     features, labels, weights = _case(seed, sizes)
     features, labels, weights = features.flatten(2), labels.flatten(1), weights.flatten(1)
-    keep = torch.rand(h * w, generator=torch.Generator().manual_seed(seed)).to(DEVICE) < 0.6
+    keep = torch.rand(labels.shape[1], generator=torch.Generator().manual_seed(seed)).to(DEVICE) < 0.6
     ignored = class_pool(features, labels.where(keep, 255), k, weights=weights)
     removed = class_pool(features[..., keep], labels[:, keep], k, weights=weights[:, keep])
     torch.testing.assert_close(ignored, removed)
@@ -261,8 +260,9 @@ def _ignored(labels, share):
     return labels.where(torch.rand(labels.shape, generator=rng).to(DEVICE) >= share, 255)
 
 
-def _same_when_compiled(backend, weighted):
-    compiled = torch.compile(class_pool, fullgraph=True, backend=backend)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_compiles_without_a_graph_break(weighted):
+    compiled = torch.compile(class_pool, fullgraph=True, backend="aot_eager")
     for share in (0.0, 0.25, 1.0):
         results = []
         for pool in (compiled, class_pool):
@@ -272,18 +272,7 @@ def _same_when_compiled(backend, weighted):
             up = torch.randn(sums.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
             inputs = (features, weights) if weighted else (features,)
             results.append((sums, mass, *torch.autograd.grad((sums, mass), inputs, (up, up[..., 0]))))
-        torch.testing.assert_close(*results, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_compiles_without_a_graph_break(weighted):
-    _same_when_compiled("aot_eager", weighted)
-
-
-@pytest.mark.skipif(shutil.which("c++") is None, reason="the compiler behind torch.compile is missing")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, on its first use of Inductor
-def test_compiles_with_inductor():
-    _same_when_compiled("inductor", weighted=True)
+        torch.testing.assert_close(*results, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("sizes", [(2, 3, 4, 5, 6), (1, 3, 4, 8, 6)])

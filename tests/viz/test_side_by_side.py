@@ -51,9 +51,11 @@ def test_the_legend_shows_the_colours_only_if_asked(tmp_path):
     assert counts[1] == [0, 0]
 
 
-LONG = "what a teacher that is kept fixed sees in the second half of the drive, $at dusk"
+LONG = "what a teacher that is kept fixed sees in the second half of the drive, $\\at$ dusk"
 MANY = SimpleNamespace(
-    names=tuple(f"class number {i}" for i in range(30)), colours=tuple((i, i, i) for i in range(30)), ignore_index=255
+    names=tuple(f"class number {i} $_{{$" for i in range(30)),
+    colours=tuple((i, i, i) for i in range(30)),
+    ignore_index=255,
 )
 
 

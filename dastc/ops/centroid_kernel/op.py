@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dastc.ops._precision import compute_dtype
+from dastc.ops._precision import compute_dtype, without_autocast
 from dastc.ops.centroid_kernel.reference import bandwidths, centroid_kernel_reference, squared_distances
 
 
@@ -32,8 +32,11 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]
     widths = bandwidths(distance, pairs, ctx.factor, ctx.count)
     slope = -(torch.exp(-distance.unsqueeze(-1) / widths) / widths).sum(dim=-1) * pairs * grad
     slope = slope + slope.T
-    rows = rows.where(present.repeat(2)[:, None], 0)
-    to_rows = 2 * (slope.sum(dim=1, keepdim=True) * rows - slope @ rows)
+    # seen from one of the rows: what all have in common would drown their differences in rounding
+    both = present.repeat(2)
+    rows = (rows - rows.index_select(0, both.int().argmax(dim=0, keepdim=True))).where(both[:, None], 0)
+    with without_autocast(rows):
+        to_rows = 2 * (slope.sum(dim=1, keepdim=True) * rows - slope @ rows)
     to_source, to_target = to_rows.chunk(2)
     return to_source.to(source.dtype), to_target.to(target.dtype), None, None, None
 

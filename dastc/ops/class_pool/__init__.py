@@ -60,8 +60,8 @@ def class_pool(
     check_same_device("class_pool", {"features": features, "labels": labels, "weights": weights})
     debug_labels("class_pool", "labels", labels, num_classes, ignore_index)
     debug_finite("class_pool", "features", features)
-    flat_weights = None if weights is None else weights.reshape(len(weights), -1)
     pixels = labels.numel() // max(len(labels), 1)
+    flat_weights = None if weights is None else weights.reshape(len(weights), pixels)
     flat = features.reshape(*features.shape[:2], pixels)
     sums, mass = class_pool_op(flat, labels.reshape(len(labels), pixels), flat_weights, num_classes)
     return sums, mass

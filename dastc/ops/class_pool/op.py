@@ -5,13 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dastc.ops._precision import compute_dtype
+from dastc.ops._precision import compute_dtype, without_autocast
 from dastc.ops.class_pool.reference import class_assignment, class_pool_reference
 
 
 @torch.library.custom_op("dastc::class_pool", mutates_args=())
 def class_pool_op(features: Tensor, labels: Tensor, weights: Tensor | None, num_classes: int) -> tuple[Tensor, Tensor]:
-    sums, mass = class_pool_reference(features, labels, weights, num_classes)
+    with without_autocast(features):
+        sums, mass = class_pool_reference(features, labels, weights, num_classes)
     return sums.contiguous(), mass.contiguous()
 
 
@@ -37,9 +38,11 @@ def _backward(ctx: Any, to_sums: Tensor, to_mass: Tensor) -> tuple[Tensor | None
     if ctx.needs_input_grad[0]:
         cast = None if weights is None else weights.to(dtype)
         assignment = class_assignment(labels, cast, ctx.num_classes, dtype)[:, : ctx.num_classes]
-        to_features = (to_sums.transpose(1, 2) @ assignment).to(feature_dtype)
+        with without_autocast(to_sums):
+            to_features = (to_sums.transpose(1, 2) @ assignment).to(feature_dtype)
     if ctx.needs_input_grad[2]:
-        per_class = to_sums @ features.to(dtype) + to_mass.unsqueeze(-1)  # (N, K, P)
+        with without_autocast(to_sums):
+            per_class = to_sums @ features.to(dtype) + to_mass.unsqueeze(-1)  # (N, K, P)
         counted = (labels >= 0) & (labels < ctx.num_classes)
         own = per_class.gather(1, labels.where(counted, 0).unsqueeze(1)).squeeze(1)
         to_weights = own.where(counted, 0).to(weights.dtype)

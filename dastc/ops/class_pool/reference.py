@@ -33,6 +33,6 @@ def _matmul_over_pixels(features: Tensor, assignment: Tensor) -> Tensor:
     samples, width, pixels = features.shape
     if samples != 1 or pixels % _SPLITS:
         return features @ assignment.transpose(1, 2)
-    left = features[0].reshape(width, _SPLITS, -1).transpose(0, 1)  # (S, D, P/S)
-    right = assignment[0].view(-1, _SPLITS, pixels // _SPLITS).permute(1, 2, 0)  # (S, P/S, K+1)
+    left = features[0].reshape(width, _SPLITS, pixels // _SPLITS).transpose(0, 1)  # (S, D, P/S)
+    right = assignment[0].view(assignment.shape[1], _SPLITS, pixels // _SPLITS).permute(1, 2, 0)  # (S, P/S, K+1)
     return torch.bmm(left, right).sum(0, keepdim=True)

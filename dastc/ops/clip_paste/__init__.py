@@ -45,7 +45,7 @@ def clip_paste(
     Raises:
         ValueError: If a clip is not labelled, the shapes do not fit, the devices differ, only one of the clips has
             flow, or ``opacity`` is not in (0, 1]. Weights missing in one clip are taken as 1.
-        TypeError: If a tensor has the wrong kind of dtype.
+        TypeError: If a tensor has the wrong kind of dtype, or the two clips differ in one.
 
     Source:
         METHOD 3.2 and 3.4, with the flow cut by the mask of its own grid (METHOD 11, A6).
@@ -61,6 +61,7 @@ def clip_paste(
     sizes = check_clip(caller, "foreground", foreground, labelled=True)
     check_clip(caller, "background", background, labelled=True)
     check_shape(caller, "background.frames", background.frames, "B T 3 H W", sizes | {"3": 3})
+    _check_same_dtypes(caller, foreground, background)
     sizes = check_shape(caller, "table", table, "B K", sizes)
     check_dtype(caller, "table", table, "bool")
     key = cast(Tensor, foreground.labels) if key is None else key
@@ -76,7 +77,8 @@ def clip_paste(
         raise ValueError(
             f"{caller}: `{lacks}.flow` must be given, as `{has}` has flow; got None. Drop it or give both."
         )
-    check_same_device(caller, {"foreground": foreground.frames, "background": background.frames, "table": table})
+    clips = {"foreground": foreground.frames, "background": background.frames}
+    check_same_device(caller, clips | {"table": table, "key": key, "eligible": eligible})
     weights, back_weights = _both_weights(foreground, background)
     frames, labels, flow, new_weights, mask = clip_paste_op(
         foreground.frames, background.frames, foreground.labels, background.labels,
@@ -85,6 +87,13 @@ def clip_paste(
     return Clip(
         frames, labels, None if foreground.flow is None else flow, None if weights is None else new_weights
     ), mask
+
+
+def _check_same_dtypes(caller: str, foreground: Clip, background: Clip) -> None:
+    for field, front, back in zip(Clip._fields, foreground, background, strict=True):
+        if front is not None and back is not None and front.dtype != back.dtype:
+            rule = f"be of dtype {front.dtype}, as the foreground's are"
+            raise TypeError(f"{caller}: `background.{field}` must {rule}; got {back.dtype}.")
 
 
 def _both_weights(foreground: Clip, background: Clip) -> tuple[Tensor | None, Tensor | None]:

@@ -86,6 +86,8 @@ def pseudo_labels(
         check_dtype(caller, "previous", previous, "float")
     check_dtype(caller, "logits", logits, "float")
     check_same_device(caller, {"logits": logits, "flow": flow, "previous": previous})
-    debug_finite(caller, "logits", logits)
+    for name, x in {"logits": logits, "previous": previous}.items():
+        if x is not None:
+            debug_finite(caller, name, x)
     detached = [None if x is None else x.detach() for x in (flow, previous)]
     return PseudoLabels(*pseudo_label_op(logits.detach(), *detached, *size))

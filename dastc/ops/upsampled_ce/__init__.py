@@ -68,7 +68,7 @@ def upsampled_cross_entropy(
     debug_finite(caller, "logits", logits)
     loss: Tensor = upsampled_ce_op(logits, labels)
     if weights is not None:
-        loss = loss * weights
+        loss = loss * weights.to(loss.dtype)
     if reduction == "none":
         return loss
     if reduction == "sum":

@@ -1,0 +1,49 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dastc import Clip
+from dastc.adapt import evaluate
+
+
+class Says(nn.Module):
+    """Answers with the class that the first channel of a picture names."""
+
+    def forward(self, images):
+        return 10 * nn.functional.one_hot(images[:, 0].long(), 3).movedim(-1, 1).float()
+
+
+def clip(said, labels, flow=None):
+    said, labels = torch.tensor(said), torch.tensor(labels)
+    frames = said.float().unsqueeze(2).expand(-1, -1, 3, -1, -1)
+    return Clip(frames, labels, flow)
+
+
+def test_current_frames_are_scored_over_all_batches():
+    first = clip([[[[2, 2]], [[0, 1]]]], [[[[0, 0]], [[0, 1]]]])  # wrong in the earlier frame, right in the current
+    second = clip([[[[0, 0]], [[0, 1]]]], [[[[0, 0]], [[0, 255]]]])
+    scores = evaluate(Says(), [first, second], 3)
+    assert scores.iou.per_class[:2].tolist() == [100, 100]
+    assert scores.iou.per_class[2].isnan()
+    assert math.isnan(scores.consistency)
+
+
+def test_consistency_follows_the_flow():
+    said = [[[[0, 1, 1, 2]], [[0, 0, 1, 1]]]]  # all moved one to the right
+    flow = torch.zeros(1, 1, 2, 1, 4)
+    flow[:, :, 0] = -1
+    assert evaluate(Says(), [clip(said, said, flow)], 3).consistency == 100
+    assert evaluate(Says(), [clip(said, said, torch.zeros_like(flow))], 3).consistency == 50
+
+
+def test_the_model_is_in_evaluation_mode_and_comes_back():
+    model = nn.Sequential(Says(), nn.Dropout(0.9))
+    model.train()
+    said = [[[[0, 1, 2, 0]]]]
+    assert evaluate(model, [clip(said, said)], 3).iou.miou == 100
+    assert model.training
+    with pytest.raises(ValueError, match=r"evaluate: `clips` must be labelled; got a clip without labels\."):
+        evaluate(model, [clip(said, said)._replace(labels=None)], 3)
+    assert model.training

@@ -1,0 +1,156 @@
+"""Every example runs, on small settings; the main one also survives being killed."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = ["--size", "32", "48", "--clips", "6", "--eval-clips", "4", "--batch", "2"]
+
+
+def run(name, *arguments):
+    """Run an example's main in this process."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main(list(map(str, arguments)))
+
+
+def size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
+def test_loss_in_your_loop(capsys):
+    run("loss_in_your_loop", "--steps", 20)
+    lines = capsys.readouterr().out.splitlines()
+    losses = [float(line.split()[3]) for line in lines]
+    assert len(losses) == 2
+    assert losses[1] < losses[0]
+
+
+def test_fuse_two_clips(tmp_path):
+    run("fuse_two_clips", "--out", tmp_path / "new" / "fused.png")
+    assert min(size(tmp_path / "new" / "fused.png")) > 400
+
+
+def test_adapt_image(capsys):
+    run("adapt_image", "--steps", 2, "--images", 4, "--batch", 2, "--device", "cpu")
+    out = capsys.readouterr().out
+    assert "SourceOnly mIoU on unseen target images:" in out
+    assert "DASTC mIoU on unseen target images:" in out
+
+
+def test_adapt_video_writes_results_panel_and_checkpoints(tmp_path, capsys):
+    methods = ["source_only", "dacs", "tps", "dastc", "dastc_released", "oracle"]
+    run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path, "--method", *methods)
+    rows = json.loads((tmp_path / "result.json").read_text())
+    assert [row["method"] for row in rows] == methods
+    keys = {"method", "data", "seed", "steps", "miou", "per_class", "seconds", "device", "versions", "commit"}
+    for row in rows:
+        assert keys <= set(row)
+        assert 0 <= row["miou"] <= 100
+        assert len(row["per_class"]) == 9
+    assert {file.name for file in tmp_path.glob("*.pt")} == {f"{method}.pt" for method in methods}
+    assert size(tmp_path / "panel.png")[0] > 800
+    table = capsys.readouterr().out
+    assert all(method in table for method in methods)
+    assert "mIoU" in table
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state"]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(x is y is None or torch.equal(x, y) for x, y in zip(a.values(), b.values()))  # noqa: B905
+
+
+def test_adapt_video_killed_and_resumed_ends_with_the_same_weights(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "adapt_video.py"), *SMALL, "--device", "cpu", "--method", "dastc"]
+    command += ["--steps", "12", "--save-every", "2"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([*command, "--out", tmp_path / "whole"], check=True, **quiet)
+
+    victim = subprocess.Popen([*command, "--out", tmp_path / "killed"], **quiet)
+    checkpoint = tmp_path / "killed" / "dastc.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and victim.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait()
+    done = torch.load(checkpoint, weights_only=True)["step"]
+    assert done % 2 == 0
+    subprocess.run([*command, "--out", tmp_path / "killed", "--resume"], check=True, **quiet)
+
+    assert torch.load(checkpoint, weights_only=True)["step"] == 12
+    assert same(weights(checkpoint), weights(tmp_path / "whole" / "dastc.pt"))
+
+
+def test_resume_refuses_other_settings(tmp_path):
+    settings = [*SMALL, "--device", "cpu", "--method", "source_only", "--out", tmp_path]
+    run("adapt_video", *settings, "--steps", 2)
+    with pytest.raises(
+        SystemExit, match=r"adapt_video\.py: load_checkpoint: `steps` of .*source_only\.pt must be 4; got 2"
+    ):
+        run("adapt_video", *settings, "--steps", 4, "--resume")
+
+
+@pytest.fixture
+def camvid(tmp_path):
+    rng, root = np.random.default_rng(0), tmp_path / "camvid"
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    for sequence in ("day", "dusk", "night"):
+        for frame in (0, 30, 60, 90):
+            name = f"{sequence}_{frame:05d}"
+            Image.fromarray(rng.integers(0, 256, (36, 48, 3), dtype=np.uint8)).save(root / "images" / f"{name}.jpg")
+            Image.fromarray(rng.integers(0, 12, (36, 48), dtype=np.uint8)).save(root / "labels" / f"{name}.png")
+    return root
+
+
+def test_adapt_video_on_camvid_scores_other_sequences_than_it_trains_on(tmp_path, camvid):
+    arguments = ["--data", f"camvid:{camvid}", "--source-seqs", "day", "--target-seqs", "dusk", "--eval-seqs", "night"]
+    arguments += ["--size", 36, "48", "--steps", 2, "--batch", 2, "--device", "cpu", "--out", tmp_path / "out"]
+    run("adapt_video", *arguments)
+    rows = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert [row["method"] for row in rows] == ["source_only", "dastc"]
+    assert len(rows[0]["per_class"]) == 11
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "kitti"], r"--data must be 'street' or 'camvid:DIR'; got 'kitti'"),
+        (["--data", "camvid:nowhere"], r"nowhere"),
+        (["--source-seqs", "A"], r"need --data camvid:DIR"),
+        (["--device", "cuda"], r"--device cuda needs a GPU"),
+    ],
+)
+def test_adapt_video_says_what_is_wrong(tmp_path, arguments, message):
+    if arguments == ["--device", "cuda"] and torch.cuda.is_available():
+        arguments, message = ["--data", "camvid:"], r"--data must be"
+    with pytest.raises(SystemExit, match=message):
+        run("adapt_video", *arguments, "--out", tmp_path)
+
+
+def test_adapt_video_refuses_a_misspelt_method(capsys):
+    with pytest.raises(SystemExit):
+        run("adapt_video", "--method", "dast")
+    assert "invalid choice: 'dast'" in capsys.readouterr().err
+
+
+def test_a_sequence_cannot_be_source_and_target(tmp_path, camvid):
+    arguments = ["--data", f"camvid:{camvid}", "--source-seqs", "day", "--target-seqs", "day", "--out", tmp_path / "o"]
+    with pytest.raises(SystemExit, match=r"--source-seqs must not be targets or scored, too; got \['day'\] in both"):
+        run("adapt_video", *arguments)

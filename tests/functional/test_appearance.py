@@ -1,0 +1,124 @@
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dastc.functional import match_histograms
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SEEDS = st.integers(0, 2**31 - 1)
+SIZES = st.lists(st.integers(2, 9), min_size=4, max_size=4, unique=True)  # H, W, H', W'
+
+
+def _clip(seed, b, t, h, w, dtype=torch.float64):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(b, t, 3, h, w, generator=rng, dtype=torch.float64).to(DEVICE, dtype)
+
+
+def _raises(kind, text):
+    return pytest.raises(kind, match=f"^{re.escape(text)}$")
+
+
+def test_known_values():
+    frames = torch.tensor([[3.0, 1.0, 2.0], [9.0, 8.0, 7.0], [5.0, 6.0, 5.0]], device=DEVICE).view(1, 1, 3, 1, 3)
+    reference = torch.tensor([[30.0, 20.0, 10.0], [0.0, 0.0, 1.0], [1.0, 2.0, 3.0]], device=DEVICE).view(1, 1, 3, 3, 1)
+    want = [[[30, 10, 20]], [[1, 0, 0]], [[1, 3, 2]]]  # equal values keep their order
+    assert match_histograms(frames, reference)[0, 0].tolist() == want
+
+
+def test_known_values_from_a_larger_and_a_smaller_picture():
+    frames = torch.tensor([3.0, 1.0, 2.0], device=DEVICE).expand(1, 1, 3, 1, 3)
+    larger = torch.arange(5.0, device=DEVICE).expand(1, 1, 3, 1, 5)
+    smaller = torch.tensor([10.0, 20.0], device=DEVICE).expand(1, 1, 3, 1, 2)
+    assert match_histograms(frames, larger)[0, 0, 0].tolist() == [[4, 0, 2]]
+    assert match_histograms(larger[..., 1:], smaller)[0, 0, 0].tolist() == [[10, 10, 20, 20]]
+
+
+@given(SEEDS, st.integers(2, 9), st.integers(2, 9))
+def test_pictures_of_one_size_swap_their_values_and_keep_their_order(seed, h, w):
+    frames, reference = _clip(seed, 2, 3, h, w), _clip(seed + 1, 2, 2, w, h)
+    out = match_histograms(frames, reference)
+    assert torch.equal(out.flatten(3).argsort(-1), frames.flatten(3).argsort(-1))
+    values = reference[:, -1:].flatten(3).sort(-1).values
+    assert torch.equal(out.flatten(3).sort(-1).values, values.expand(-1, 3, -1, -1))
+
+
+@given(SEEDS, SIZES)
+def test_every_rank_goes_to_the_nearest_rank(seed, sizes):
+    h, w, height, width = sizes
+    frames = _clip(seed, 2, 3, h, w)
+    # a reference whose values are their own ranks
+    order = torch.randperm(height * width, generator=torch.Generator().manual_seed(seed)).to(DEVICE, torch.float64)
+    reference = order.view(1, 1, 1, height, width).expand(2, 2, 3, -1, -1)
+    rank = match_histograms(frames, reference).flatten(3)
+    own = frames.flatten(3).argsort(-1).argsort(-1)
+    exact = own * (height * width - 1) / (h * w - 1)
+    assert ((rank - exact).abs() <= 0.5).all()
+
+
+@given(SEEDS)
+def test_only_the_last_frame_of_the_same_sample_is_read(seed):
+    frames, reference = _clip(seed, 2, 3, 4, 5), _clip(seed + 1, 2, 3, 6, 7)
+    out = match_histograms(frames, reference)
+    assert torch.equal(match_histograms(frames, reference[:, -1:]), out)
+    other = reference.clone()
+    other[:, :-1] = 0
+    assert torch.equal(match_histograms(frames, other), out)
+    for i in range(2):
+        assert torch.equal(match_histograms(frames[i : i + 1], reference[i : i + 1]), out[i : i + 1])
+
+
+@given(SEEDS)
+def test_matching_to_itself_or_twice_changes_nothing(seed):
+    frames, reference = _clip(seed, 2, 1, 4, 5), _clip(seed + 1, 2, 1, 6, 7)
+    assert torch.equal(match_histograms(frames, frames), frames)
+    once = match_histograms(frames, reference)
+    assert torch.equal(match_histograms(once, reference), once)
+
+
+@given(SEEDS)
+def test_only_the_order_of_the_frames_matters(seed):
+    frames, reference = _clip(seed, 2, 3, 4, 5), _clip(seed + 1, 2, 1, 6, 7)
+    assert torch.equal(match_histograms(frames.exp() * 3 - 1, reference), match_histograms(frames, reference))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_dtype_and_gradient(dtype):
+    frames, reference = _clip(0, 2, 3, 4, 5, dtype).requires_grad_(), _clip(1, 2, 1, 4, 5).requires_grad_()
+    out = match_histograms(frames, reference)
+    assert out.dtype == dtype
+    assert not out.requires_grad
+    assert torch.equal(out[0, 0, 0].flatten().sort().values, reference[0, 0, 0].flatten().sort().values.to(dtype))
+
+
+def test_compiles_without_a_graph_break():
+    compiled = torch.compile(match_histograms, fullgraph=True, backend="aot_eager")
+    frames, reference = _clip(0, 2, 3, 4, 5), _clip(1, 2, 1, 6, 7)
+    assert torch.equal(compiled(frames, reference), match_histograms(frames, reference))
+
+
+def test_an_empty_batch_and_one_pixel():
+    assert match_histograms(_clip(0, 0, 3, 4, 5), _clip(1, 0, 1, 6, 7)).shape == (0, 3, 3, 4, 5)
+    frames, reference = _clip(0, 2, 3, 4, 5), _clip(1, 2, 1, 1, 1)
+    assert torch.equal(match_histograms(frames, reference), reference.expand_as(frames))
+
+
+_F = torch.zeros(2, 1, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("frames", "reference", "kind", "text"),
+    [
+        (_F[0], _F, ValueError, "`frames` must have shape (B, T, 3, H, W); got (1, 3, 4, 5)."),
+        (_F[:, :, :2], _F, ValueError, "`frames` must have shape (B, T, 3, H, W); got (2, 1, 2, 4, 5)."),
+        (_F, _F[:1], ValueError, "`reference` must have shape (B=2, T', 3, H', W'); got (1, 1, 3, 4, 5)."),
+        (_F, _F[:, :, :2], ValueError, "`reference` must have shape (B=2, T', 3, H', W'); got (2, 1, 2, 4, 5)."),
+        (_F.long(), _F, TypeError, "`frames` must be of dtype float; got torch.int64."),
+        (_F, _F.byte(), TypeError, "`reference` must be of dtype float; got torch.uint8."),
+    ],
+)
+def test_errors(frames, reference, kind, text):
+    with _raises(kind, f"match_histograms: {text}"):
+        match_histograms(frames, reference)
