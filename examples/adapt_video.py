@@ -132,7 +132,7 @@ def datasets(args):
         scored = StreetClips("target", split=args.split, length=args.eval_clips, **common)
         return *map(Remembered, train), Remembered(scored)
     if kind == "camvid" and folder:
-        size = tuple(args.size or (180, 240))
+        size = tuple(args.size or (144, 192))
         target = args.target_seqs or CAMVID_TARGET
         sequences = args.source_seqs or CAMVID_SOURCE, target, args.eval_seqs or target
         overlap = set(sequences[0]) & (set(sequences[1]) | set(sequences[2]))
@@ -147,8 +147,7 @@ def make_recipe(method, model, space, seed):
     if method == "dastc":
         return DASTC(model, classes, features="neck", **common)
     if method == "dastc_released":
-        taps = {"features": "neck", "shallow": "stem"}
-        return DASTC(model, classes, arrangement="released", rare_classes=space.rare, **taps, **common)
+        return DASTC(model, classes, arrangement="released", shallow="stem", rare_classes=space.rare, **common)
     return {"source_only": SourceOnly, "dacs": DACS, "tps": TPS, "oracle": Oracle}[method](model, classes, **common)
 
 
