@@ -122,10 +122,11 @@ def test_zero_flow_is_the_identity_however_wide_the_picture(dtype):
     assert torch.equal(warp_labels(labels, _flow(0, 1, 3, 3000, 0.0, dtype)), labels)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e30])
-def test_flow_that_leads_nowhere_is_ignored(value):
+def test_flow_that_leads_nowhere_is_ignored(value, axis):
     labels, flow = _labels(0, (2, 5, 7), low=0), _flow(0, 2, 5, 7, 0.0)
-    flow[1, 0, 2, 3] = value
+    flow[1, axis, 2, 3] = value
     want = labels.clone()
     want[1, 2, 3] = 255
     assert torch.equal(warp_labels(labels, flow), want)

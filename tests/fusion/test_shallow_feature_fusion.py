@@ -130,6 +130,7 @@ def test_shapes_that_do_not_fit(shapes, message):
 
 
 def test_devices_that_differ():
-    message = "ShallowFeatureFusion: all tensors must lie on one device; got `features` on cpu, `context` on cpu, `mask` on meta."
+    places = "`features` on cpu, `context` on cpu, `mask` on meta"
+    message = f"ShallowFeatureFusion: all tensors must lie on one device; got {places}."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ShallowFeatureFusion()(*(torch.zeros(1, 1, 1, 1),) * 2, torch.zeros(1, 1, 1, device="meta"))

@@ -174,11 +174,17 @@ def test_each_use_has_its_own_reading():
 
 def test_an_exception_leaves_no_hook():
     model = _chain()
+    inside = []
+
+    def fail():
+        inside.append(_hooks(model))
+        raise KeyError("mine")
+
     for block in (FeatureTap(model, "second").read(), FeatureTap(model, "second").replace(torch.zeros_like)):
         with pytest.raises(KeyError, match="mine"), block:
-            assert _hooks(model) == 1
-            raise KeyError("mine")
+            fail()
         assert _hooks(model) == 0
+    assert inside == [1, 1]
 
 
 def test_an_exception_in_the_change_leaves_no_hook():

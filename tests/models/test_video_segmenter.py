@@ -217,6 +217,10 @@ def test_state_holds_both_parts():
     assert torch.equal(other(frames), video(frames))
 
 
+def test_extra_repr():
+    assert VideoSegmenter(Pixels(), 3).extra_repr() == "num_classes=3"
+
+
 def test_it_compiles_without_a_break():
     video = VideoSegmenter(Pixels(2), 3)
     nn.init.normal_(video.fusion.mix.weight)
@@ -241,5 +245,5 @@ def test_errors():
     message = "ScoreFusion: `current` must have shape (N, K=4, h, w); got (2, 3, 4, 5)."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         VideoSegmenter(Pixels(), 4)(torch.zeros(1, 2, 3, 4, 5))
-    with pytest.raises(TypeError, match="^logits_of: the model must return a tensor"):
+    with pytest.raises(TypeError, match=r"^logits_of: the model must return a tensor"):
         VideoSegmenter(Pixels(pack=lambda x: [x]), 3)(torch.zeros(1, 2, 3, 4, 5))

@@ -279,10 +279,11 @@ def test_nan_logits_give_nan_confidence_and_labels_in_range(form):
     assert ((found.labels >= 0) & (found.labels < 5)).all()
 
 
+@pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e30])
-def test_flow_that_leads_nowhere_says_nothing(value):
+def test_flow_that_leads_nowhere_says_nothing(value, axis):
     logits, flow, previous = _case(0, (2, 5, 3, 4, 7, 6), torch.float32, reach=0.0)
-    flow[1, 1, 2, 3] = value
+    flow[1, axis, 2, 3] = value
     alone = pseudo_labels(logits, (7, 6), flow=flow)
     assert alone.confidence[1, 2, 3] == 0
     assert (alone.confidence > 0).sum() == 2 * 7 * 6 - 1
