@@ -43,7 +43,7 @@ class CategoryMemory(nn.Module):
     values: Tensor
     mass: Tensor
 
-    def __init__(self, num_classes: int, dim: int | None = None, *, momentum: float = 0.9) -> None:
+    def __init__(self, num_classes: int, dim: int | None = None, momentum: float = 0.9) -> None:
         super().__init__()
         check_at_least("CategoryMemory", "num_classes", num_classes, 1)
         if dim is not None:

@@ -164,11 +164,12 @@ def test_every_class_gets_its_turn():
 
 @pytest.mark.parametrize(("probability", "share"), [(0.0, 0.0), (1.0, 1.0), (0.4, 0.4)])
 def test_rare_classes_come_on_top_with_their_probability(probability, share):
-    source = Clip(torch.ones(400, 2, 3, 1, 2), torch.tensor([[[0, 3]], [[0, 0]]]).expand(400, 2, 1, 2))
+    source = Clip(torch.ones(400, 2, 3, 1, 3), torch.tensor([[[0, 3, 2]], [[0, 0, 0]]]).expand(400, 2, 1, 3))
     fusion = SequencePatchFusion(4, classes=1, rare_classes=[3, 2], rare_probability=probability)
     _, fused = fusion(source, source)
     assert fused.mask[:, :, 0, 0].all()  # the class that is drawn, as it is alone in the current frame
     assert abs(float(fused.mask[:, 0, 0, 1].float().mean()) - share) < (0.08 if 0 < share < 1 else 1e-9)
+    assert torch.equal(fused.mask[:, 0, 0, 1], fused.mask[:, 0, 0, 2])  # all rare classes of a sample, or none
 
 
 def test_rare_classes_are_always_pasted_by_default():
@@ -268,6 +269,7 @@ def test_target_classes_are_drawn_from_those_that_are_free(amount, expected):
 def test_target_classes_avoid_what_is_pasted_now():
     # the whole template is of class 1 and rare class 2 is taken, too; only class 0 is left for the target's patches
     clips = [_clip(domain, Sizes(k=3), ignored=False) for domain in range(4)]
+    clips[0] = clips[0]._replace(labels=torch.zeros_like(clips[0].labels))
     clips[2] = clips[2]._replace(labels=torch.ones_like(clips[2].labels))
     clips[3] = clips[3]._replace(weights=torch.ones_like(clips[3].weights))
     for seed in range(5):
@@ -308,6 +310,16 @@ def test_a_class_without_any_confident_pixel_is_not_drawn():
     for seed in range(10):
         _, fused = SequencePatchFusion(3, target_classes=1, seed=seed)(*clips)
         assert fused.mask.flatten().tolist() == [False, True]
+
+
+def test_target_classes_are_those_of_the_current_frame():
+    clips = [_clip(domain, Sizes(1, 2, 1, 2, 3), fields="weights") for domain in range(4)]
+    clips[2] = clips[2]._replace(labels=torch.full_like(clips[2].labels, 255))
+    labels, sure = torch.tensor([[[[1, 2]], [[2, 2]]]]), torch.ones(1, 2, 1, 2)
+    clips[3] = clips[3]._replace(labels=labels, weights=sure)
+    for seed in range(10):  # class 1 has gone
+        _, fused = SequencePatchFusion(3, target_classes=1, seed=seed)(*clips)
+        assert fused.mask.flatten().tolist() == [False, True, True, True]
 
 
 def test_ignore_index_may_lie_on_either_side_of_the_classes():
