@@ -14,6 +14,7 @@ from dastc.adapt.steps import (
     segment,
     segmentation_loss,
 )
+from dastc.adapt.teacher import Mode as TeacherMode
 from dastc.adapt.teacher import Teacher
 from dastc.clip import Clip, check_clip
 from dastc.data import PhotometricJitter
@@ -211,8 +212,11 @@ class TPS(nn.Module):
         cross_frame: Where labels come from; see :func:`dastc.adapt.labelled_by`. Without flow or at T = 1 a frame is
             labelled from itself.
         target_weight: Weight of the target's term, dimensionless.
+        teacher: Who labels; see :class:`~dastc.adapt.Teacher`. ``"student"`` is what was published, from a pretrained
+            model; from a random start it collapses to few classes, a mean teacher does not.
+        decay: Of the teacher, in [0, 1].
         weighting: How confidence becomes weight; see :func:`dastc.functional.confidence_weights`. ``"none"`` is what
-            was published; from a random start it collapses to one class, as the first labels are all of one.
+            was published; the same holds.
         threshold: From which confidence on a pixel is confident, in [0, 1].
         seed: Seed of everything that is drawn.
         ignore_index: Label of the pixels that take no part.
@@ -225,8 +229,8 @@ class TPS(nn.Module):
         ValueError: If the source is not labelled or shapes do not fit.
 
     Source:
-        Xing et al. 2022, as METHOD 5 describes it: the student labels for itself. In evaluation mode, without the
-        defects A3 and A4 of METHOD 11, and weighted as in DACS (ours).
+        Xing et al. 2022, as METHOD 5 describes it, without the defects A3 and A4 of METHOD 11. The mean teacher and
+        the weights are those of DACS (ours).
 
     Example:
         >>> import torch
@@ -245,6 +249,8 @@ class TPS(nn.Module):
         augment: Callable[[Tensor], Tensor] | None = None,
         cross_frame: CrossFrame = "warped",
         target_weight: float = 1.0,
+        teacher: TeacherMode = "ema",
+        decay: float = 0.99,
         weighting: Weighting = "share",
         threshold: float = 0.968,
         seed: int = 0,
@@ -255,11 +261,12 @@ class TPS(nn.Module):
         self.augment = PhotometricJitter(seed=seed) if augment is None else augment
         self.cross_frame, self.target_weight = cross_frame, target_weight
         self.weighting, self.threshold = weighting, threshold
-        self.teacher = Teacher(model, mode="student")
+        self.teacher = Teacher(model, mode=teacher, decay=decay)
 
     def step(self, source: Clip, target: Clip) -> dict[str, Tensor]:
         """Return the losses of one step."""
         source, target = check_pair("TPS.step", source, target)
+        self.teacher.update()
         target = labelled_by(self.teacher, target, cross_frame=self.cross_frame)
         target = reweighted(target, self.weighting, threshold=self.threshold)
         losses = {
