@@ -9,9 +9,9 @@ from torch import Tensor
 _BAND_ELEMENTS = 2**19  # what fits a core's cache
 
 
-def row_bands(elements_per_row: int, height: int) -> Iterator[slice]:
+def row_bands(elements_per_row: float, height: int) -> Iterator[slice]:
     """Cut ``height`` rows into bands of about as many elements as fit the cache."""
-    step = max(1, _BAND_ELEMENTS // max(elements_per_row, 1))
+    step = max(1, int(_BAND_ELEMENTS / max(elements_per_row, 1)))
     return (slice(start, min(start + step, height)) for start in range(0, height, step))
 
 
@@ -20,7 +20,7 @@ class Interpolation:
 
     def __init__(self, x: Tensor, size: tuple[int, int]) -> None:
         self.height, self.width = size
-        self.shape = x.shape
+        self.source, self.shape = x, x.shape
         self.tall = _resize(x, (self.height, x.shape[-1]))
 
     def rows(self, rows: slice) -> Tensor:

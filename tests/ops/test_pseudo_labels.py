@@ -348,3 +348,16 @@ _LOGITS, _FLOW = torch.zeros(2, 5, 3, 4), torch.zeros(2, 2, 7, 6)
 def test_errors(logits, size, flow, previous, kind, text):
     with _raises(kind, f"pseudo_labels: {text}"):
         pseudo_labels(logits, size, flow=flow, previous=previous)
+
+
+@pytest.mark.parametrize("reach", [0.0, 1.5, 40.0])
+def test_few_rows_at_once_and_neighbours_recomputed_are_the_same(monkeypatch, reach):
+    from dastc.ops.pseudo_label import reference
+
+    logits, flow = torch.randn(2, 5, 6, 9), reach * torch.randn(2, 2, 23, 31)
+    monkeypatch.setattr(reference, "_WINDOW", 1e9)
+    labels, confidence = reference.pseudo_label_reference(logits, flow, None, 23, 31)
+    monkeypatch.setattr(reference, "_WINDOW", -1)
+    neighbours = reference.pseudo_label_reference(logits, flow, None, 23, 31)
+    torch.testing.assert_close(neighbours[1], confidence, rtol=1e-5, atol=1e-5)
+    assert (neighbours[0] == labels).float().mean() > 0.99  # ties in the last digit may fall either way

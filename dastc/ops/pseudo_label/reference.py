@@ -7,6 +7,9 @@ from torch import Tensor
 from dastc.ops._bands import Interpolation, row_bands
 from dastc.ops._precision import compute_dtype
 
+_FLOW_BAND = 1.5  # bands are smaller with flow, since they draw on rows around them
+_WINDOW = 6  # up to how many times a band's rows its flow may reach before neighbours are recomputed
+
 
 def pseudo_label_reference(
     logits: Tensor, flow: Tensor | None, previous: Tensor | None, height: int, width: int
@@ -17,29 +20,50 @@ def pseudo_label_reference(
     labels = torch.empty((n, height, width), dtype=torch.int64, device=logits.device)
     confidence = torch.empty((n, height, width), dtype=logits.dtype, device=logits.device)
     own = Interpolation(logits, (height, width)) if flow is None or previous is not None else None
-    earlier = (logits if previous is None else previous).to(logits.dtype)
-    for rows in row_bands(n * classes * width, height):
+    earlier = (
+        None
+        if flow is None
+        else Interpolation(logits if previous is None else previous.to(logits.dtype), (height, width))
+    )
+    for rows in row_bands(n * classes * width * (1 if flow is None else _FLOW_BAND), height):
         probability = None if own is None else own.rows(rows).softmax(dim=1)
-        if flow is not None:
-            warped, inside = _warped_probability(earlier, flow[:, :, rows].to(logits.dtype), rows.start, height)
-            probability = _combine(probability, warped, inside.unsqueeze(1))
-        assert probability is not None
-        confidence[:, rows], labels[:, rows] = probability.max(dim=1)
+        if earlier is not None and flow is not None:
+            warped, inside = _warped_probability(earlier, flow[:, :, rows].to(logits.dtype), rows.start)
+            probability = warped * inside if probability is None else _mean_where(inside, probability, warped)
+        if probability is not None:  # always: without flow there is the frame's own
+            confidence[:, rows], labels[:, rows] = probability.max(dim=1)
     return labels, confidence
 
 
-def _combine(own: Tensor | None, warped: Tensor, inside: Tensor) -> Tensor:
-    # what is seen for the first time is known from its own frame only, or not at all
-    return warped * inside if own is None else torch.where(inside, (own + warped) / 2, own)
+def _mean_where(inside: Tensor, own: Tensor, warped: Tensor) -> Tensor:
+    # what is seen for the first time is known from its own frame only
+    return torch.where(inside, (own + warped) / 2, own)
 
 
-def _warped_probability(logits: Tensor, flow: Tensor, first_row: int, height: int) -> tuple[Tensor, Tensor]:
-    """Blend the probabilities of the four full-resolution pixels around each sample point of a band of rows."""
+def _warped_probability(earlier: Interpolation, flow: Tensor, first_row: int) -> tuple[Tensor, Tensor]:
+    """Sample the full-resolution probabilities of the earlier frame at the points of a band of rows."""
     rows, width = flow.shape[-2:]
     x = flow[:, 0] + torch.arange(width, device=flow.device, dtype=flow.dtype)
     y = flow[:, 1] + torch.arange(first_row, first_row + rows, device=flow.device, dtype=flow.dtype)[:, None]
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    x, y = x.nan_to_num(0).clamp(0, width - 1), y.nan_to_num(0).clamp(0, height - 1)
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= earlier.height - 1)
+    x, y = x.nan_to_num(0).clamp(0, width - 1), y.nan_to_num(0).clamp(0, earlier.height - 1)
+    if flow.device.type == "cpu" and flow.numel():
+        # on the CPU the host may look at the flow: if it points to few rows, their probabilities are made once
+        top, bottom = int(y.min()), min(int(y.max()) + 2, earlier.height)
+        if bottom - top <= _WINDOW * rows:
+            return _from_window(earlier.rows(slice(top, bottom)).softmax(dim=1), x, y - top), inside.unsqueeze(1)
+    return _from_neighbours(earlier, x, y), inside.unsqueeze(1)
+
+
+def _from_window(probability: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    height, width = probability.shape[-2:]
+    grid = torch.stack((x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1), dim=-1)
+    return F.grid_sample(probability, grid, padding_mode="border", align_corners=True)
+
+
+def _from_neighbours(earlier: Interpolation, x: Tensor, y: Tensor) -> Tensor:
+    """Recompute and blend the probabilities of the four full-resolution pixels around each sample point."""
+    rows, (height, width) = x.shape[-2], (earlier.height, earlier.width)
     left, top = x.floor(), y.floor()
     xs = torch.stack((left, left + 1, left, left + 1), dim=1).clamp(max=width - 1)  # (N, 4, R, W)
     ys = torch.stack((top, top, top + 1, top + 1), dim=1).clamp(max=height - 1)
@@ -47,6 +71,6 @@ def _warped_probability(logits: Tensor, flow: Tensor, first_row: int, height: in
     share = torch.cat((1 - right, right, 1 - right, right), dim=1) * torch.cat((1 - below,) * 2 + (below,) * 2, dim=1)
     # pixel centres of the full grid, in the coordinates that bilinear upsampling with align_corners=False reads
     grid = torch.stack(((2 * xs + 1) / width - 1, (2 * ys + 1) / height - 1), dim=-1)
-    near = F.grid_sample(logits, grid.flatten(1, 2), padding_mode="border", align_corners=False)
+    near = F.grid_sample(earlier.source, grid.flatten(1, 2), padding_mode="border", align_corners=False)
     probability = near.softmax(dim=1).view(*near.shape[:2], 4, rows, width)  # (N, K, 4, R, W)
-    return (probability * share.unsqueeze(1)).sum(dim=2), inside
+    return (probability * share.unsqueeze(1)).sum(dim=2)
