@@ -116,6 +116,6 @@ class VideoSegmenter(nn.Module):
 def _along(flow: Tensor, past: Tensor, own: Tensor) -> Tensor:
     if flow.shape[1] == 0:
         return past
-    small = resize_flow(flow.flatten(0, 1), (past.shape[-2], past.shape[-1])).to(past.dtype)
+    small = resize_flow(flow.flatten(0, 1), (past.shape[-2], past.shape[-1]))
     warped, valid = flow_warp(past.flatten(0, 1), small)
     return warped.where(valid.unsqueeze(1), own.flatten(0, 1)).view(past.shape)

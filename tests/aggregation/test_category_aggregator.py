@@ -155,6 +155,16 @@ def test_it_equals_a_plain_loop(seed, switches, given_, t, scale):
     torch.testing.assert_close(weights.time.double(), by_hand.time)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_it_equals_a_plain_loop_with_everything_on(seed):
+    features, labels, extras = _case(seed)
+    found = CategoryAggregator(K)(features, labels, **extras)
+    everything = dict.fromkeys(("agreement", "confidence", "temporal", "persistence"), True)
+    expected, _ = _plain(features, labels, **extras, **everything)
+    torch.testing.assert_close(found.values, expected.values)
+    torch.testing.assert_close(found.mass, expected.mass)
+
+
 @given(SEEDS, SWITCHES)
 def test_the_weights_explain_the_result(seed, switches):
     features, labels, extras = _case(seed, scale=1)

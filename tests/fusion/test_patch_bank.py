@@ -280,6 +280,9 @@ def test_a_prefix_is_respected():
     outer.load_state_dict(inner.state_dict())
     assert outer["a"].has_seen
     assert not outer["b"].has_seen
+    smaller = torch.nn.ModuleDict({"a": PatchBank(2, classes=[1], capacity=2), "b": PatchBank(2, classes=[0])})
+    with pytest.raises(ValueError, match=r"`capacity` must be the checkpoint's, 4; got 2\.$"):
+        smaller.load_state_dict(inner.state_dict())
 
 
 def test_extra_repr_shows_the_arguments():

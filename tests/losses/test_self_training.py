@@ -49,6 +49,10 @@ def test_share_and_0968_are_the_defaults():
     assert confidence_weights(confidence, "threshold").tolist() == [[0, 1]]
 
 
+def test_weights_of_one_confidence_per_sample():
+    assert confidence_weights(torch.tensor([0.99, 0.5, 0.0])).tolist() == [1, 0, 0]
+
+
 @given(SEEDS, st.sampled_from(WEIGHTINGS), st.floats(0, 1), st.integers(0, 3), st.integers(0, 3))
 def test_weights_are_per_sample_and_in_range(seed, weighting, threshold, batch, axes):
     rng = torch.Generator().manual_seed(seed)

@@ -20,6 +20,7 @@ def test_logits_are_a_quarter_of_the_picture(height, width, batch, channels):
     assert stem.feature.shape == (batch, channels, *grid)
     assert neck.feature.shape == (batch, 2 * channels, *grid)
     assert logits.isfinite().all()
+    assert min(stem.feature.min(), neck.feature.min()) == 0  # rectified
 
 
 def test_the_head_by_hand():

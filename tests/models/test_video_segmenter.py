@@ -208,6 +208,14 @@ def test_dtypes(dtype):
     torch.testing.assert_close(out[:, 1, :, :, :4], frames[:, 0, :, :, 1:])
 
 
+def test_half_precision_does_not_round_the_flow():
+    frames = (torch.arange(160) % 2).expand(1, 2, 3, 1, 160)
+    video = _only_past(VideoSegmenter(Pixels(), 3)).to(torch.bfloat16)
+    out = video(frames.bfloat16(), _flow(-130.25, 0.0, 1, 2, 1, 160))  # bfloat16 would make -130 of it
+    blend = 0.25 + 0.5 * (torch.arange(131, 160) % 2)
+    torch.testing.assert_close(out[0, 1, 0, 0, 131:].float(), blend, rtol=0.01, atol=0)
+
+
 def test_state_holds_both_parts():
     video = VideoSegmenter(TinySegmenter(3, width=16), 3)
     assert {name.split(".")[0] for name in video.state_dict()} == {"image_model", "fusion"}
