@@ -1,5 +1,8 @@
 """Sums over ranks, with gradients."""
 
+from typing import Any
+
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -11,8 +14,20 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     whole batch.
     """
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        from torch.distributed.nn.functional import all_reduce  # heavy, and needed on several ranks only
-
-        total: Tensor = all_reduce(x.contiguous())  # type: ignore[no-untyped-call]
+        total: Tensor = _SumOverRanks.apply(x)  # type: ignore[no-untyped-call]
         return total
     return x
+
+
+class _SumOverRanks(torch.autograd.Function):
+    # torch.distributed.nn.functional.all_reduce does the same, and is deprecated without a public successor
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, grad: Tensor) -> Any:
+        return _SumOverRanks.apply(grad)  # type: ignore[no-untyped-call]

@@ -1,3 +1,5 @@
+import warnings
+
 import torch
 import torch.distributed as dist
 
@@ -36,11 +38,13 @@ def _run(data, sync):
 
 def _rank(rank, folder):
     torch.set_num_threads(1)
+    warnings.simplefilter("error")
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
     x = torch.full((2,), rank + 1.0, requires_grad=True)
     total = sum_over_ranks(x)
     total.backward(torch.tensor([1.0, 10.0]) * (rank + 1))
-    torch.save((_run(_data(rank), True), _run(_data(rank), False), total.detach(), x.grad), f"{folder}/{rank}.pt")
+    sums = x.detach(), total.detach(), x.grad
+    torch.save((_run(_data(rank), True), _run(_data(rank), False), sums), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -49,7 +53,8 @@ def test_two_ranks_equal_one_process(tmp_path):
     batches = [_data(rank) for rank in range(RANKS)]
     values, gradients = _run([torch.cat(parts) for parts in zip(*batches, strict=True)], True)
     for rank in range(RANKS):
-        (found, to_features), alone, total, grad = torch.load(tmp_path / f"{rank}.pt")
+        (found, to_features), alone, (x, total, grad) = torch.load(tmp_path / f"{rank}.pt")
+        assert x.tolist() == [rank + 1, rank + 1]
         assert total.tolist() == [3, 3]
         assert grad.tolist() == [3, 30]
         for mine, whole in zip(found, values, strict=True):
