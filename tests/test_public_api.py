@@ -136,7 +136,9 @@ def test_arguments_beyond_the_first_tensors_are_keyword_only(package, name):
         return
     positional = [k for k, v in _parameters(found.__init__).items() if v.kind is v.POSITIONAL_OR_KEYWORD]
     allowed = {"CategoryMemory": 3}.get(name, 2)  # (num_classes, dim, momentum) is its public contract
-    assert len(positional) <= allowed, f"{package}.{name}: beyond the obvious arguments, keywords only; got {positional}."
+    assert len(positional) <= allowed, (
+        f"{package}.{name}: beyond the obvious arguments, keywords only; got {positional}."
+    )
 
 
 @each_name
