@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dastc import debug_checks
 from dastc.functional import flow_warp, pseudo_labels
 from dastc.ops import _bands
+from dastc.ops.pseudo_label import reference
 from dastc.ops.pseudo_label.op import pseudo_label_op
 from dastc.ops.pseudo_label.reference import pseudo_label_reference
 
@@ -19,6 +20,7 @@ SEEDS = st.integers(0, 2**31 - 1)
 # N, K, h, w, H, W: pairwise different, the labels finer or coarser than the logits
 SIZES = st.lists(st.integers(1, 12), min_size=6, max_size=6, unique=True)
 BANDS = st.sampled_from([1, 60, 200, 2**19])  # elements in a band: a row each, a few rows, all
+WINDOWS = [-1, 6, 10**9]  # neighbours recomputed everywhere, where the flow reaches far, nowhere
 FORMS = ["own", "flow", "both"]
 
 
@@ -105,12 +107,13 @@ def test_probabilities_are_warped_and_not_logits():
 
 
 @pytest.mark.parametrize("form", FORMS)
-@given(seed=SEEDS, sizes=SIZES, band=BANDS)
-def test_equals_doing_one_step_after_the_other(form, seed, sizes, band):
+@given(seed=SEEDS, sizes=SIZES, band=BANDS, window=st.sampled_from(WINDOWS))
+def test_equals_doing_one_step_after_the_other(form, seed, sizes, band, window):
     logits, flow, previous = _case(seed, sizes)
     arguments = _arguments(form, flow, previous)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_bands, "_BAND_ELEMENTS", band)
+        patch.setattr(reference, "_WINDOW", window)
         found = pseudo_labels(logits, sizes[4:], **arguments)
     _check(found, _plain(logits, sizes[4:], **arguments))
 
@@ -279,9 +282,11 @@ def test_nan_logits_give_nan_confidence_and_labels_in_range(form):
     assert ((found.labels >= 0) & (found.labels < 5)).all()
 
 
+@pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e30])
-def test_flow_that_leads_nowhere_says_nothing(value, axis):
+def test_flow_that_leads_nowhere_says_nothing(value, axis, window, monkeypatch):
+    monkeypatch.setattr(reference, "_WINDOW", window)
     logits, flow, previous = _case(0, (2, 5, 3, 4, 7, 6), torch.float32, reach=0.0)
     flow[1, axis, 2, 3] = value
     alone = pseudo_labels(logits, (7, 6), flow=flow)
@@ -352,8 +357,6 @@ def test_errors(logits, size, flow, previous, kind, text):
 
 @pytest.mark.parametrize("reach", [0.0, 1.5, 40.0])
 def test_few_rows_at_once_and_neighbours_recomputed_are_the_same(monkeypatch, reach):
-    from dastc.ops.pseudo_label import reference
-
     logits, flow = torch.randn(2, 5, 6, 9), reach * torch.randn(2, 2, 23, 31)
     monkeypatch.setattr(reference, "_WINDOW", 1e9)
     labels, confidence = reference.pseudo_label_reference(logits, flow, None, 23, 31)
