@@ -212,8 +212,8 @@ class TPS(nn.Module):
         cross_frame: Where labels come from; see :func:`dastc.adapt.labelled_by`. Without flow or at T = 1 a frame is
             labelled from itself.
         target_weight: Weight of the target's term, dimensionless.
-        teacher: Who labels; see :class:`~dastc.adapt.Teacher`. ``"student"`` is what was published, from a pretrained
-            model; from a random start it collapses to few classes, a mean teacher does not.
+        teacher: Who labels; see :class:`~dastc.adapt.Teacher`. ``"student"`` is what was published, for a pretrained
+            model; from a random start it collapsed to few classes in our runs.
         decay: Of the teacher, in [0, 1].
         weighting: How confidence becomes weight; see :func:`dastc.functional.confidence_weights`. ``"none"`` is what
             was published; the same holds.
