@@ -75,6 +75,22 @@ def test_gradients_equal_those_of_summing_class_by_class(seed, sizes, weighted):
     torch.testing.assert_close(torch.autograd.grad(found, inputs, ups), torch.autograd.grad(want, inputs, ups))
 
 
+@pytest.mark.parametrize("pixels", [48 * 50, 101, 15 * 7])
+@pytest.mark.parametrize("spread", ["everywhere", "in runs"])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_more_classes_than_one_product_has_columns(samples, spread, pixels):
+    # few classes at a time or all of them at once take differently wide products; each must find its way back
+    rng = torch.Generator().manual_seed(0)
+    features = torch.randn(samples, 3, pixels, generator=rng, dtype=torch.float64).to(DEVICE)
+    labels = torch.randint(-1, 42, (samples, pixels), generator=rng)
+    labels = (labels.sort(-1).values if spread == "in runs" else labels).to(DEVICE)
+    weights = torch.rand(samples, pixels, generator=rng, dtype=torch.float64).to(DEVICE)
+    for weight in (None, weights):
+        torch.testing.assert_close(
+            tuple(class_pool(features, labels, 41, weights=weight)), _plain(features, labels, 41, weight)
+        )
+
+
 def test_each_output_alone_has_its_gradient():
     features, labels, weights = (v.requires_grad_(v.is_floating_point()) for v in _case(0, (2, 3, 4, 5, 6)))
     for i in range(2):

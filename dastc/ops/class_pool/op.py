@@ -37,9 +37,9 @@ def _backward(ctx: Any, to_sums: Tensor, to_mass: Tensor) -> tuple[Tensor | None
     to_features, to_weights = None, None
     if ctx.needs_input_grad[0]:
         cast = None if weights is None else weights.to(dtype)
-        assignment = class_assignment(labels, cast, ctx.num_classes, dtype)[:, : ctx.num_classes]
+        assignment = class_assignment(labels, cast, ctx.num_classes, dtype)
         with without_autocast(to_sums):
-            to_features = (to_sums.transpose(1, 2) @ assignment).to(feature_dtype)
+            to_features = (assignment @ to_sums).transpose(1, 2).to(feature_dtype)
     if ctx.needs_input_grad[2]:
         with without_autocast(to_sums):
             per_class = to_sums @ features.to(dtype) + to_mass.unsqueeze(-1)  # (N, K, P)

@@ -1,11 +1,18 @@
-"""Ground truth for ``class_pool``: plain PyTorch, any device, any order of derivative."""
+"""Ground truth for ``class_pool``: plain PyTorch, any device, any order of derivative.
+
+A sum per class is a product of the features with one-hot columns. Two things make that product cheap. The pixels of
+a single sample are cut into chunks, so that every core has a product of its own. And a chunk seldom holds more than
+a few of the classes: the columns of a product are the classes that are there, not all K.
+"""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dastc.ops._precision import compute_dtype
 
-_SPLITS = 16
+_MOST_CHUNKS = 16
+_COLUMNS = 16  # a CPU's vector registers hold as many; a product with fewer columns takes the same time
 
 
 def class_pool_reference(
@@ -13,26 +20,51 @@ def class_pool_reference(
 ) -> tuple[Tensor, Tensor]:
     """Sum features (N, D, P) per class; see :func:`dastc.functional.class_pool`."""
     dtype = compute_dtype(features)
-    assignment = class_assignment(labels, None if weights is None else weights.to(dtype), num_classes, dtype)
-    sums = _matmul_over_pixels(features.to(dtype), assignment)[..., :num_classes]  # (N, D, K)
-    return sums.transpose(1, 2), assignment[:, :num_classes].sum(-1)
+    samples, width, pixels = features.shape
+    chunks = _chunks(pixels) if samples == 1 else 1
+    size = samples * chunks, pixels // chunks  # (B, Q)
+    # samples or chunks are 1, so this is a view: (B, D, Q)
+    parts = features.to(dtype).reshape(samples, width, chunks, size[1]).transpose(1, 2).flatten(0, 1)
+
+    rows = class_rows(labels, num_classes).view(size)
+    rows = rows + torch.arange(size[0], device=rows.device).unsqueeze(1) * (num_classes + 2)
+    columns = _columns_of_classes(rows, num_classes, dtype)  # (B, K+2, C)
+    assignment = F.embedding(rows, columns.flatten(0, 1))  # (B, Q, C)
+    if weights is not None:
+        assignment = assignment * weights.to(dtype).view(size).unsqueeze(-1)
+
+    to_class = columns[:, 1:-1].transpose(1, 2)  # (B, C, K)
+    sums = (torch.bmm(parts, assignment) @ to_class).view(samples, chunks, width, num_classes).sum(1)
+    mass = (assignment.sum(1, keepdim=True) @ to_class).view(samples, chunks, num_classes).sum(1)
+    return sums.transpose(1, 2), mass
+
+
+def class_rows(labels: Tensor, num_classes: int) -> Tensor:
+    """Return 1 to K for the classes; 0 and K+1 hold every label that does not count."""
+    return labels.clamp(-1, num_classes) + 1
 
 
 def class_assignment(labels: Tensor, weights: Tensor | None, num_classes: int, dtype: torch.dtype) -> Tensor:
-    """Return (N, K+1, P): the weight of each pixel in the row of its class; row K takes what does not count."""
-    n, pixels = labels.shape
-    rows = labels.where((labels >= 0) & (labels < num_classes), num_classes).unsqueeze(1)
-    out = torch.zeros((n, num_classes + 1, pixels), dtype=dtype, device=labels.device)
-    if weights is None:
-        return out.scatter_(1, rows, 1.0)
-    return out.scatter(1, rows, weights.unsqueeze(1))
+    """Return (N, P, K): the weight of each pixel in the column of its class, zeros where it does not count."""
+    # looking rows up in a small table writes them once; a one-hot or a scatter writes the whole map several times
+    table = F.pad(torch.eye(num_classes, dtype=dtype, device=labels.device), (0, 0, 1, 1))
+    assignment = F.embedding(class_rows(labels, num_classes), table)
+    return assignment if weights is None else assignment * weights.unsqueeze(-1)
 
 
-def _matmul_over_pixels(features: Tensor, assignment: Tensor) -> Tensor:
-    # one sample would leave all but one core of a batched product idle: split its pixels into a batch of their own
-    samples, width, pixels = features.shape
-    if samples != 1 or pixels % _SPLITS:
-        return features @ assignment.transpose(1, 2)
-    left = features[0].reshape(width, _SPLITS, pixels // _SPLITS).transpose(0, 1)  # (S, D, P/S)
-    right = assignment[0].view(assignment.shape[1], _SPLITS, pixels // _SPLITS).permute(1, 2, 0)  # (S, P/S, K+1)
-    return torch.bmm(left, right).sum(0, keepdim=True)
+def _chunks(pixels: int) -> int:
+    return next(n for n in range(_MOST_CHUNKS, 0, -1) if pixels % n == 0)
+
+
+def _columns_of_classes(rows: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:
+    """Return (B, K+2, C): a one in the column that a class has in the product of its chunk; the ends have none."""
+    shape = len(rows), num_classes + 2
+    present = torch.zeros(shape, dtype=torch.bool, device=rows.device)
+    present.view(-1).index_fill_(0, rows.flatten(), True)
+    present[:, :: num_classes + 1] = False
+    ranks = present.cumsum(1)
+    width = num_classes
+    if rows.device.type == "cpu" and len(rows):  # elsewhere, asking how many there are would wait for the device
+        width = min(num_classes, -(-max(1, int(ranks[:, -1].max())) // _COLUMNS) * _COLUMNS)
+    own = ranks.unsqueeze(-1) == torch.arange(1, width + 1, device=rows.device)
+    return (own & present.unsqueeze(-1)).to(dtype)
