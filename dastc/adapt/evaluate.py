@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from dastc._core.modes import evaluation_mode
 from dastc.adapt.steps import segment
 from dastc.clip import Clip
 from dastc.functional import pseudo_labels
@@ -58,9 +59,7 @@ def evaluate(
         True
     """
     iou, consistency = MeanIoU(num_classes, ignore_index=ignore_index), TemporalConsistency()
-    training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for batch in clips:
             clip = batch if device is None else batch.to(device)
             if clip.labels is None:
@@ -71,6 +70,4 @@ def evaluate(
             iou.update(predictions[:, -1], clip.labels[:, -1])
             if clip.flow is not None and clip.flow.shape[1] > 0:
                 consistency.update(predictions, clip.flow)
-    finally:
-        model.train(training)
     return Scores(iou.compute(), float(consistency.compute()))

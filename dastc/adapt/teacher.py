@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dastc._core.checks import check_between, check_choice
+from dastc._core.modes import evaluation_mode
 
 __all__ = ["Teacher"]
 
@@ -67,14 +68,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the network says, in evaluation mode."""
-        model = self.model
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
-        try:
-            return model(*args, **kwargs)
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluation_mode(self.model):
+            return self.model(*args, **kwargs)
 
     @torch.no_grad()
     def update(self) -> None:

@@ -39,11 +39,12 @@ def test_consistency_follows_the_flow():
 
 
 def test_the_model_is_in_evaluation_mode_and_comes_back():
-    model = nn.Sequential(Says(), nn.Dropout(0.9))
+    model = nn.Sequential(Says(), nn.Dropout(0.9), nn.BatchNorm2d(3))
     model.train()
+    model[2].eval()  # a frozen part
     said = [[[[0, 1, 2, 0]]]]
     assert evaluate(model, [clip(said, said)], 3).iou.miou == 100
-    assert model.training
+    assert [module.training for module in model] == [True, True, False]
     with pytest.raises(ValueError, match=r"evaluate: `clips` must be labelled; got a clip without labels\."):
         evaluate(model, [clip(said, said)._replace(labels=None)], 3)
-    assert model.training
+    assert [module.training for module in model] == [True, True, False]
