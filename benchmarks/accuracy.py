@@ -1,4 +1,4 @@
-"""Compare the methods at equal steps over several seeds, and write the table of the docs.
+"""Compare the methods at equal steps over several seeds, and write the tables of the docs.
 
     python benchmarks/accuracy.py                  # run what is missing, then write the table
     python benchmarks/accuracy.py --table          # write the table from the committed results alone
@@ -10,15 +10,16 @@ on. Results: benchmarks/results/accuracy/NAME.json; table: docs/results.md, betw
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import score_tables
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
+AGAINST = ("source_only", "dacs")
 METHODS = ("source_only", "dacs", "tps", "dastc", "oracle")
 
 
@@ -33,11 +34,14 @@ def main(argv=None):
             for row in tqdm(pool.map(lambda cell: run(args, *cell), missing), total=len(missing), desc="runs"):
                 done.append(row)
                 store.parent.mkdir(parents=True, exist_ok=True)
-                write(store, json.dumps(done, indent=1) + "\n")
+                score_tables.write(store, json.dumps(done, indent=1) + "\n")
     if not done:
         sys.exit(f"accuracy.py: there is no result in {store}; run without --table first.")
-    put_table(args.docs, args.name, table(done))
-    print(table(done))
+    known = {row["method"] for row in done}
+    text = [score_tables.scores(done), *(score_tables.differences(done, name) for name in AGAINST if name in known)]
+    text = "\n\n".join(text)
+    score_tables.put(args.docs, args.name, text)
+    print(text)
 
 
 def parse(argv):
@@ -67,47 +71,6 @@ def run(args, method, seed):
         raise RuntimeError(f"accuracy.py: {method} with seed {seed} ended with {code}; see {out / 'log'}.")
     (row,) = json.loads((out / "result.json").read_text())
     return row
-
-
-def table(rows):
-    """Return mean and standard deviation over seeds of each method, overall and for each class, in Markdown."""
-    classes = list(rows[0]["per_class"])
-    lines = [f"| method | seeds | mIoU | {' | '.join(classes)} | seconds |", "|---" * (len(classes) + 4) + "|"]
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = sorted((row for row in rows if row["method"] == method), key=lambda row: row["seed"])
-        each = " / ".join(f"{row['miou']:.1f}" for row in own)
-        cells = [spread([row["per_class"][name] for row in own]) for name in classes]
-        seconds = statistics.mean(row["seconds"] for row in own)
-        mean = f"**{spread([row['miou'] for row in own])}** ({each})"
-        lines.append(f"| {method} | {len(own)} | {mean} | {' | '.join(cells)} | {seconds:.0f} |")
-    first = rows[0]
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
-    commits = ", ".join(sorted({(row["commit"] or "unknown")[:10] for row in rows}))
-    lines += ["", f"Data `{first['data']}`, {first['steps']} steps, {first['device']}; {versions}; commit {commits}."]
-    return "\n".join(lines)
-
-
-def spread(values):
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    return f"{statistics.mean(known):.1f} ± {statistics.stdev(known) if len(known) > 1 else 0:.1f}"
-
-
-def put_table(path, name, text):
-    """Replace what stands between the marks of a table."""
-    begin, end = f"<!-- {name}: made by benchmarks/accuracy.py -->", f"<!-- end of {name} -->"
-    page = path.read_text()
-    if begin not in page or end not in page:
-        sys.exit(f"accuracy.py: {path} must hold the lines {begin!r} and {end!r}; they say where the table goes.")
-    before, after = page.split(begin)[0], page.split(end)[1]
-    write(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
-
-
-def write(path, text):
-    partial = path.with_suffix(".part")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 if __name__ == "__main__":

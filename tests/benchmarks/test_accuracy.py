@@ -1,0 +1,111 @@
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("score_tables")
+
+
+@pytest.fixture
+def accuracy(tables):  # noqa: ARG001  # for the path
+    return importlib.import_module("accuracy")
+
+
+def row(method, seed, steady, odd):
+    return {
+        "method": method,
+        "seed": seed,
+        "miou": (steady + odd) / 2,
+        "per_class": {"road": steady, "person": odd, "absent": None},
+        "seconds": 10.0,
+        "data": "street",
+        "steps": 600,
+        "device": "cpu",
+        "versions": {"torch": "2"},
+        "commit": "abcdefabcdefabc",
+    }
+
+
+ROWS = [
+    row("source_only", 1, 42.0, 20.0),
+    row("source_only", 0, 40.0, 10.0),
+    row("dastc", 0, 44.0, 26.0),
+    row("dastc", 1, 46.0, 18.0),
+]
+
+
+def cells(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_scores_show_mean_and_spread_of_each_class_and_without_the_most_variable(tables):
+    header, _, source, dastc = cells(tables.scores(ROWS))
+    assert header == ["method", "seeds", "mIoU", "without person", "road", "person", "absent", "seconds"]
+    assert source[:4] == ["source_only", "2", "**28.0 ± 4.2** (25.0 / 31.0)", "41.0 ± 1.4"]
+    assert dastc[4:] == ["45.0 ± 1.4", "22.0 ± 5.7", "-", "10"]
+    assert "600 steps, cpu; torch 2; commit abcdefabcd." in tables.scores(ROWS)
+
+
+def test_differences_pair_the_seeds(tables):
+    _, _, dastc = cells(tables.differences(ROWS, "source_only"))
+    # 35 - 25 and 32 - 31; Student's quantile of one degree of freedom at 97.5 % is 12.706
+    assert dastc == ["dastc", "+5.5 ± 4.5", "-51.7 to +62.7", "+10.0 / +1.0", "+4.0 ± 0.0"]
+
+
+def test_a_seed_without_its_pair_is_left_out(tables):
+    rows = [*ROWS, row("dastc", 2, 90.0, 90.0), row("tps", 7, 1.0, 1.0)]
+    assert tables.differences(rows, "source_only") == tables.differences(ROWS, "source_only")
+    one = cells(tables.differences(ROWS[1:3], "source_only"))[2]
+    assert one[1:4] == ["+10.0", "-", "+10.0"]
+
+
+def test_equal_differences_have_no_interval(tables):
+    rows = [row(method, seed, 40.0 + gap, 10.0 + seed) for method, gap in (("a", 0), ("b", 3)) for seed in range(3)]
+    assert cells(tables.differences(rows, "a"))[2][1:3] == ["+1.5 ± 0.0", "-"]
+
+
+def test_only_missing_cells_run_and_the_page_is_rewritten(accuracy, tmp_path, monkeypatch):
+    page, store = tmp_path / "page.md", tmp_path / "results/small.json"
+    page.write_text("before\n<!-- small: made by benchmarks/accuracy.py -->\nold\n<!-- end of small -->\nafter\n")
+    store.parent.mkdir()
+    store.write_text(json.dumps(ROWS[:2]))
+    asked = []
+
+    def run(args, method, seed):  # noqa: ARG001
+        asked.append((method, seed))
+        return row(method, seed, 50.0, 30.0 + seed)
+
+    monkeypatch.setattr(accuracy, "run", run)
+    given = ["--name", "small", "--methods", "source_only", "dastc", "--seeds", "0", "1", "--jobs", "1"]
+    given += ["--results", str(store.parent), "--docs", str(page)]
+    accuracy.main(given)
+    assert asked == [("dastc", 0), ("dastc", 1)]
+    assert len(json.loads(store.read_text())) == 4
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("<!-- end of small -->\nafter\n")
+    assert "old" not in text
+    assert "| minus source_only |" in text
+    assert "| minus dacs |" not in text
+
+    accuracy.main([*given, "--table"])
+    assert len(asked) == 2
+    assert page.read_text() == text
+
+
+def test_a_page_without_marks_and_an_empty_store_are_errors(accuracy, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("nothing here\n")
+    given = ["--name", "small", "--results", str(tmp_path), "--docs", str(page), "--table"]
+    with pytest.raises(SystemExit, match=r"there is no result in .*small\.json; run without --table first"):
+        accuracy.main(given)
+    (tmp_path / "small.json").write_text(json.dumps(ROWS))
+    with pytest.raises(SystemExit, match=r"page\.md must hold the lines .*small: made by"):
+        accuracy.main(given)
