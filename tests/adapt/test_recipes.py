@@ -178,16 +178,23 @@ def test_the_first_step_of_shared_fusion_has_no_patches_yet():
     assert set(recipe.step(*clips(seed=1))) == {"source", "target", "in_source", "in_target", "align", "total"}
 
 
+def spied(module):
+    """Note what a module is called with and what it returns."""
+    calls, forward = [], module.forward
+
+    def noted(*args, **more):
+        calls.append((args, more, forward(*args, **more)))
+        return calls[-1][2]
+
+    module.forward = noted
+    return calls
+
+
 def test_both_domains_are_aligned_over_both_contexts():
     recipe = make("dastc")
-    seen = []
-    aggregate = recipe.aggregator.forward
-    recipe.aggregator.forward = lambda features, labels, **more: (
-        seen.append(labels),
-        aggregate(features, labels, **more),
-    )[1]
+    calls = spied(recipe.aggregator)
     recipe.step(*clips())
-    of_source, of_target = (labels != 255 for labels in seen)
+    of_source, of_target = (labels != 255 for (_, labels), _, _ in calls)
     assert torch.equal(of_source, ~of_target)
     # the batch holds the source context first, then the target context: in each both domains have pixels
     for half in (slice(0, 2), slice(2, 4)):
@@ -195,6 +202,51 @@ def test_both_domains_are_aligned_over_both_contexts():
         assert of_target[half].any()
     # complementary clips: each place is source in exactly one of the contexts
     assert torch.equal(of_source[:2], ~of_source[2:])
+
+
+def test_patches_from_the_bank_are_of_the_source_in_both_contexts():
+    recipe = make("dastc", bank=True, rare_classes=(2,))
+    aggregated, fused = spied(recipe.aggregator), spied(recipe.fusion)
+    recipe.step(*clips(seed=0))  # fills the bank, whose patches stand still where they are pasted
+    static = torch.cat([context.static for context in fused[0][2]])
+    of_source = aggregated[0][0][1] != 255
+    assert static[:2].any()
+    assert static[2:].any()
+    assert of_source[static].all()
+
+
+def test_patches_of_the_target_keep_the_confidence_of_their_labels():
+    recipe = make("released")  # whose losses weigh all labels alike
+    fused = spied(recipe.fusion)
+    for seed in range(2):
+        recipe.step(*clips(seed=seed))
+    weights = fused[0][0][3].weights
+    assert (weights < 0.9).all()  # an untrained teacher is sure of nothing
+
+
+def test_aggregation_sees_the_weights_and_the_flow_of_the_fused_clips():
+    recipe = make("dastc", weighting="confidence")
+    aggregated, fused = spied(recipe.aggregator), spied(recipe.fusion)
+    recipe.step(*clips())
+    for _, more, _ in aggregated:
+        for name in ("weights", "flow"):
+            torch.testing.assert_close(more[name], torch.cat([getattr(one.clip, name) for one in fused[0][2]]))
+
+
+def test_each_domain_is_pulled_toward_the_memory_of_the_other():
+    recipe = make("dastc")
+    aggregated, aligned = spied(recipe.aggregator), spied(recipe.alignment)
+    remembered = spied(recipe.source_memory), spied(recipe.target_memory)
+    train(recipe, 2)
+    (source, target), (of_source, of_target) = (
+        [call[2] for call in aggregated[2:]],
+        [calls[1][2] for calls in remembered],
+    )
+    assert not torch.equal(of_source.values, source.values)
+    found = [call[0] for call in aligned[2:]]
+    for pair, want in zip(found, [(of_source, target), (source, of_target)], strict=True):
+        for one, other in zip(pair, want, strict=True):
+            assert one is other
 
 
 @pytest.mark.parametrize(
