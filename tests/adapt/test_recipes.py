@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from dastc import Clip
-from dastc.adapt import ARRANGEMENTS, DACS, DASTC, TPS, Arrangement, Oracle, SourceOnly
+from dastc.adapt import ARRANGEMENTS, DACS, DASTC, TPS, Arrangement, Oracle, SourceOnly, labelled_by
 from dastc.adapt.arrangement import Switches
+from dastc.adapt.clip_template import ClipTemplate
+from dastc.adapt.steps import reweighted, segment, segmentation_loss
 from dastc.models import TinySegmenter, VideoSegmenter
 
 K, SIZE = 4, (16, 24)
@@ -192,7 +194,7 @@ def spied(module):
 
 def test_both_domains_are_aligned_over_both_contexts():
     recipe = make("dastc")
-    calls = spied(recipe.aggregator)
+    calls, fused = spied(recipe.aggregator), spied(recipe.fusion)
     recipe.step(*clips())
     of_source, of_target = (labels != 255 for (_, labels), _, _ in calls)
     assert torch.equal(of_source, ~of_target)
@@ -200,8 +202,9 @@ def test_both_domains_are_aligned_over_both_contexts():
     for half in (slice(0, 2), slice(2, 4)):
         assert of_source[half].any()
         assert of_target[half].any()
-    # complementary clips: each place is source in exactly one of the contexts
-    assert torch.equal(of_source[:2], ~of_source[2:])
+    # complementary clips: each place is source in exactly one of the contexts, and what is pasted is the other's
+    assert torch.equal(of_source[:2], ~fused[0][2][0].mask)
+    assert torch.equal(of_source[2:], fused[0][2][1].mask)
 
 
 def test_patches_from_the_bank_are_of_the_source_in_both_contexts():
@@ -249,6 +252,90 @@ def test_each_domain_is_pulled_toward_the_memory_of_the_other():
             assert one is other
 
 
+def test_shallow_features_are_fused_where_patches_of_the_current_frame_lie():
+    recipe = make("released")
+    mixed, fused = spied(recipe.feature_fusion), spied(recipe.fusion)
+    train(recipe, 2)
+    mask = fused[0][2][1].mask
+    assert not torch.equal(mask[:, 0], mask[:, 1])
+    assert torch.equal(mixed[0][0][2], mask[:, -1])
+
+
+def test_the_released_arrangement_weighs_all_labels_alike():
+    recipe = make("released")
+    fused = spied(recipe.fusion)
+    train(recipe, 2)
+    assert (fused[0][0][1].weights[:, 0] == 1).all()  # the first frame has no place without a label
+
+
+def test_shared_patches_of_another_size_are_left_out():
+    recipe = make("released")
+    train(recipe, 2)
+    assert "in_source" not in recipe.step(*clips(batch=1))
+    assert "in_source" in recipe.step(*clips(batch=1))
+
+
+def test_a_template_is_not_changed_with_the_clip_it_was_made_of():
+    template, clip = ClipTemplate(), clips()[0]
+    template.swap(clip)
+    before = clip.frames.clone()
+    clip.frames.zero_()
+    assert torch.equal(template.swap(clip).frames, before)
+
+
+def same(frames):
+    return frames
+
+
+def loss_of(recipe, clip):
+    return segmentation_loss(segment(recipe.model, clip), clip)
+
+
+def test_the_oracle_learns_from_both_domains():
+    recipe, (source, target) = make("oracle", augment=same), clips()
+    losses = recipe.step(source, target)
+    torch.testing.assert_close(losses["source"], loss_of(recipe, source))
+    torch.testing.assert_close(losses["target"], loss_of(recipe, target))
+    torch.testing.assert_close(losses["total"], losses["source"] + losses["target"])
+
+
+def test_dacs_learns_from_the_source_and_from_the_target_with_source_patches():
+    recipe, (source, target) = make("dacs", augment=same), clips()
+    fused = spied(recipe.fusion)
+    losses = recipe.step(source, target)
+    labelled = reweighted(labelled_by(recipe.teacher, target), "share")
+    for name in ("frames", "labels", "weights"):
+        torch.testing.assert_close(getattr(fused[0][0][1], name), getattr(labelled, name))
+    torch.testing.assert_close(losses["source"], loss_of(recipe, source))
+    torch.testing.assert_close(losses["mixed"], loss_of(recipe, fused[0][2][1].clip))
+    torch.testing.assert_close(losses["total"], losses["source"] + losses["mixed"])
+
+
+@pytest.mark.parametrize("cross_frame", ["none", "warped", "averaged"])
+def test_tps_learns_from_labels_of_the_frame_before(cross_frame):
+    recipe, (source, target) = make("tps", augment=same, cross_frame=cross_frame, target_weight=0.25), clips()
+    losses = recipe.step(source, target)
+    labelled = reweighted(labelled_by(recipe.teacher, target, cross_frame=cross_frame), "share")
+    torch.testing.assert_close(losses["target"], loss_of(recipe, labelled))
+    torch.testing.assert_close(losses["total"], losses["source"] + 0.25 * losses["target"])
+
+
+@pytest.mark.parametrize("name", ["dacs", "tps", "dastc", "released"])
+def test_the_teacher_follows_once_a_step(name):
+    recipe = make(name)
+    train(recipe, 3)
+    assert recipe.teacher.updates == 3
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_student_sees_augmented_frames_alone(name):
+    recipe = make(name, augment=lambda frames: torch.full_like(frames, 0.5))
+    seen = spied(recipe.model)
+    train(recipe, 2)
+    assert seen
+    assert all((images == 0.5).all() for (images, *_), _, _ in seen)
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
@@ -258,6 +345,11 @@ def test_each_domain_is_pulled_toward_the_memory_of_the_other():
         ({"features": "nek"}, ValueError, "`name` must be a submodule of TinySegmenter; got 'nek'. Near: 'neck'"),
         ({"feature_fusion": 0.3}, ValueError, "`feature_fusion` needs fusion='shared'"),
         ({"bank": True}, ValueError, "`bank` and `rare_probability` need `rare_classes`"),
+        (
+            {**RELEASED, "source_context": False},
+            ValueError,
+            "`feature_fusion` needs `source_context`, whose features it takes",
+        ),
         ({"target_patches": True}, ValueError, "`target_patches` needs fusion='shared'"),
         ({"fusion": "none"}, ValueError, "fusion='none' needs `clean_source` and `clean_target`"),
         ({"arrangement": "released", "rare_classes": (1,)}, ValueError, "needs `shallow`, the name of a submodule"),

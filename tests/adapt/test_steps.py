@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from dastc import Clip
+from dastc import Clip, debug_checks
 from dastc.adapt import Teacher, labelled_by
 from dastc.adapt.steps import concatenated, reweighted, segment, segmentation_loss
 from dastc.functional import pseudo_labels, upsampled_cross_entropy
@@ -101,3 +101,13 @@ def test_concatenation_fills_weights_and_drops_lonely_flow():
     assert torch.equal(both.frames[2:], weighted.frames)
     assert concatenated([plain, plain]).weights is None
     assert torch.equal(concatenated([plain, plain]).flow[2:], plain.flow)
+
+
+def test_the_segmentation_loss_knows_which_label_is_to_be_ignored(teacher):
+    video = clip()
+    video.labels[:, :, 0] = 77
+    with debug_checks():
+        found = segmentation_loss(segment(teacher, video), video, ignore_index=77)
+        with pytest.raises(ValueError, match="`labels` must lie in"):
+            segmentation_loss(segment(teacher, video), video)
+    torch.testing.assert_close(found, segmentation_loss(segment(teacher, video), video))

@@ -59,6 +59,14 @@ def test_blur_keeps_constants_and_calms_edges():
     torch.testing.assert_close(only(blur=1.0)(tiny), tiny)
 
 
+def test_every_frame_and_channel_of_a_clip_is_blurred_alike():
+    same = torch.rand(3, 1, 1, 9, 12).expand(-1, 2, 3, -1, -1)
+    blurred = only(blur=1.0)(same)
+    torch.testing.assert_close(blurred, blurred[:, :1, :1].expand_as(blurred))
+    lost = (blurred - same).square().flatten(1).sum(1).sqrt() / same.flatten(1).norm(dim=1)
+    assert lost.unique().numel() == 3
+
+
 def test_all_frames_of_a_clip_change_alike_and_clips_differ():
     same = FRAMES[:, :1].expand(-1, 2, -1, -1, -1)
     changed = PhotometricJitter(seed=1)(same)
