@@ -1,6 +1,6 @@
 """Argument checks. Every message names the caller, the argument, the rule and what arrived."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -58,3 +58,11 @@ def check_choice(caller: str, name: str, value: object, choices: tuple[object, .
     """Check that an option is one of those there are."""
     if value not in choices:
         raise ValueError(f"{caller}: `{name}` must be one of {', '.join(map(repr, choices))}; got {value!r}.")
+
+
+def check_classes(caller: str, name: str, classes: Sequence[int], num_classes: int, ignore_index: int) -> None:
+    """Check that labels name classes, and not what takes no part."""
+    if any(not 0 <= c < num_classes for c in classes):
+        raise ValueError(f"{caller}: `{name}` must be labels in [0, K={num_classes}); got {list(classes)}.")
+    if ignore_index in classes:
+        raise ValueError(f"{caller}: `{name}` must not hold `ignore_index`, {ignore_index}; got {list(classes)}.")

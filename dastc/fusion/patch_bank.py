@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dastc._core.buffers import make_room
-from dastc._core.checks import check_at_least, check_shape
+from dastc._core.checks import check_at_least, check_classes, check_shape
 from dastc.clip import Clip, check_clip
 from dastc.functional import draw_classes
 
@@ -64,9 +64,9 @@ class PatchBank(nn.Module):
         super().__init__()
         check_at_least("PatchBank", "capacity", capacity, 1)
         check_at_least("PatchBank", "min_pixels", min_pixels, 1)
-        outside = [c for c in classes if not 0 <= c < num_classes]
-        if outside or not classes:
-            raise ValueError(f"PatchBank: `classes` must be labels in [0, K={num_classes}); got {list(classes)}.")
+        check_classes("PatchBank", "classes", classes, num_classes, ignore_index)
+        if not classes:
+            raise ValueError("PatchBank: `classes` must name at least one class; got [].")
         self.num_classes, self.capacity, self.min_pixels = num_classes, capacity, min_pixels
         self.ignore_index = ignore_index
         self.register_buffer("classes", torch.tensor(list(classes)), persistent=False)

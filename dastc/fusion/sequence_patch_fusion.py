@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_between, check_shape
+from dastc._core.checks import check_at_least, check_between, check_classes, check_shape
+from dastc._core.labels import without_ignored
 from dastc._core.random_state import RandomState
 from dastc.clip import Clip, check_clip
 from dastc.functional import class_presence, clip_paste, draw_classes
@@ -113,10 +114,7 @@ class SequencePatchFusion(nn.Module):
         check_amount("target_classes", target_classes)
         if not 0 < opacity <= 1:
             raise ValueError(f"SequencePatchFusion: `opacity` must lie in (0, 1]; got {opacity}.")
-        if any(not 0 <= c < num_classes for c in rare_classes):
-            raise ValueError(
-                f"SequencePatchFusion: `rare_classes` must be labels in [0, K={num_classes}); got {list(rare_classes)}."
-            )
+        check_classes("SequencePatchFusion", "rare_classes", rare_classes, num_classes, ignore_index)
         self.num_classes, self.rare_classes, self.rare_probability = num_classes, tuple(rare_classes), rare_probability
         self.classes, self.target_classes, self.threshold = classes, target_classes, threshold
         self.bank, self.bank_classes, self.opacity = bank, bank_classes, opacity
@@ -158,25 +156,29 @@ class SequencePatchFusion(nn.Module):
         return contexts
 
     def _draw_source_classes(self, clip: Clip) -> Tensor:
-        present = class_presence(_labels(clip)[:, -1], self.num_classes)
+        present = self._presence(_labels(clip))
         table = draw_classes(present, self.classes, generator=self.random.generator)
         lucky = torch.rand(len(table), 1, generator=self.random.generator) < self.rare_probability
         return table | (self.rare & lucky.to(table.device, non_blocking=True))
+
+    def _presence(self, labels: Tensor) -> Tensor:
+        return class_presence(without_ignored(labels[:, -1], self.num_classes, self.ignore_index), self.num_classes)
 
     def _paste_bank(self, bank: PatchBank, *contexts: FusedClip) -> tuple[FusedClip, FusedClip]:
         batch, time = contexts[0].mask.shape[:2]
         frames, labels = bank.sample(self.bank_classes, batch=batch, generator=self.random.generator)
         flow = contexts[0].clip.flow
+        labels = labels.unsqueeze(1).expand(-1, time, -1, -1)
         patches = Clip(
             frames.unsqueeze(1).expand(-1, time, -1, -1, -1),
-            labels.unsqueeze(1).expand(-1, time, -1, -1),
+            labels,
             # what lies still at the same place in both frames moves by exactly nothing
             None if flow is None else torch.zeros_like(flow),
         )
         table = torch.ones((batch, self.num_classes), dtype=torch.bool, device=frames.device)
-        out = []
+        out, key = [], without_ignored(labels, self.num_classes, self.ignore_index)
         for context in contexts:
-            clip, mask = self._paste(patches, context.clip, table)
+            clip, mask = self._paste(patches, context.clip, table, key=key)
             out.append(FusedClip(clip, context.mask | mask, mask))
         return out[0], out[1]
 
@@ -184,7 +186,7 @@ class SequencePatchFusion(nn.Module):
         labels = _labels(patches)
         sure = None if patches.weights is None else patches.weights >= self.threshold
         confident = labels if sure is None else labels.where(sure, self.ignore_index)
-        free = class_presence(confident[:, -1], self.num_classes) & ~taken
+        free = self._presence(confident) & ~taken
         table = draw_classes(free, self.target_classes, generator=self.random.generator)
         out = []
         for context in contexts:

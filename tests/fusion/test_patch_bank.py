@@ -295,7 +295,8 @@ def test_extra_repr_shows_the_arguments():
     [
         ({"capacity": 0}, "PatchBank: `capacity` must be at least 1; got 0."),
         ({"min_pixels": 0}, "PatchBank: `min_pixels` must be at least 1; got 0."),
-        ({"classes": []}, "PatchBank: `classes` must be labels in [0, K=3); got []."),
+        ({"classes": []}, "PatchBank: `classes` must name at least one class; got []."),
+        ({"classes": [0, 1], "ignore_index": 0}, "PatchBank: `classes` must not hold `ignore_index`, 0; got [0, 1]."),
         ({"classes": [0, 3]}, "PatchBank: `classes` must be labels in [0, K=3); got [0, 3]."),
         ({"classes": [-1]}, "PatchBank: `classes` must be labels in [0, K=3); got [-1]."),
     ],

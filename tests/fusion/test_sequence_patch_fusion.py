@@ -322,6 +322,25 @@ def test_target_classes_are_those_of_the_current_frame():
         assert fused.mask.flatten().tolist() == [False, True, True, True]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_ignored_label_that_is_a_class_is_never_pasted(shared):
+    clips = [_clip(domain, Sizes(b=2, h=6, w=6, k=4), ignored=False) for domain in range(4 if shared else 2)]
+
+    def fused(ignore_index, *clips):
+        bank = PatchBank(4, classes=[2, 3], min_pixels=1, ignore_index=ignore_index)
+        fusion = SequencePatchFusion(4, classes=2, bank=bank, bank_classes=1, seed=3, ignore_index=ignore_index)
+        return [fusion(*clips) for _ in range(8)]
+
+    inside = fused(0, *clips)
+    outside = fused(255, *(clip._replace(labels=clip.labels.where(clip.labels != 0, 255)) for clip in clips))
+    for one, other in zip(inside, outside, strict=True):
+        for mine, same in zip(one, other, strict=True):
+            assert torch.equal(mine.mask, same.mask)
+            assert torch.equal(mine.static, same.static)
+            assert torch.equal(mine.clip.frames, same.clip.frames)
+    assert any(one.static.any() for pair in inside for one in pair)
+
+
 def test_ignore_index_may_lie_on_either_side_of_the_classes():
     clips = [_clip(domain, Sizes(1, 1, 1, 2, 3), fields="weights") for domain in range(4)]
     clips[2] = clips[2]._replace(labels=torch.full_like(clips[2].labels, -1))
@@ -537,6 +556,7 @@ SHARE = "must be a share in (0, 1) or a whole number >= 1; got"
         ({"opacity": 0.0}, "`opacity` must lie in (0, 1]; got 0.0."),
         ({"opacity": 1.5}, "`opacity` must lie in (0, 1]; got 1.5."),
         ({"rare_classes": [1, 5]}, "`rare_classes` must be labels in [0, K=5); got [1, 5]."),
+        ({"rare_classes": [1], "ignore_index": 1}, "`rare_classes` must not hold `ignore_index`, 1; got [1]."),
         ({"rare_classes": [-1]}, "`rare_classes` must be labels in [0, K=5); got [-1]."),
     ],
 )

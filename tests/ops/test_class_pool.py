@@ -271,6 +271,15 @@ def test_autocast_does_not_reach_inside():
     torch.testing.assert_close(grads, want, rtol=0, atol=0)
 
 
+def test_an_ignored_label_that_is_a_class_takes_no_part():
+    rng = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(2, 4, 6, 5, generator=rng), torch.randint(0, 3, (2, 6, 5), generator=rng)
+    sums, mass = class_pool(features, labels, 3, ignore_index=0)
+    torch.testing.assert_close((sums, mass), class_pool(features, labels.where(labels != 0, 255), 3))
+    assert mass[:, 0].eq(0).all()
+    assert mass[:, 1:].gt(0).all()
+
+
 def _ignored(labels, share):
     rng = torch.Generator().manual_seed(5)
     return labels.where(torch.rand(labels.shape, generator=rng).to(DEVICE) >= share, 255)

@@ -312,6 +312,15 @@ def test_all_ignored_is_exactly_zero_and_connected(reduction, value):
         assert torch.equal(grad, torch.zeros_like(grad))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_an_ignored_label_that_is_a_class_takes_no_part(reduction):
+    logits, labels = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 8, 10))
+    loss = upsampled_cross_entropy(logits, labels, ignore_index=0, reduction=reduction)
+    without = upsampled_cross_entropy(logits, labels.where(labels != 0, 255), reduction=reduction)
+    torch.testing.assert_close(loss, without)
+    assert not torch.allclose(loss, upsampled_cross_entropy(logits, labels, reduction=reduction))
+
+
 def test_nan_below_ignored_pixels_does_not_spread():
     logits, labels, _ = _case(0, (1, 5, 3, 8, 9, 24))
     labels = labels.clamp(0, 4)

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from dastc._core.checks import check_at_least, check_dtype, check_same_device
 from dastc._core.debug import debug_finite, debug_labels
+from dastc._core.labels import without_ignored
 from dastc.ops.class_pool.op import class_pool_op
 
 __all__ = ["class_pool"]
@@ -18,10 +19,10 @@ def class_pool(
 
     Args:
         features: What is averaged: deep features, or logits.
-        labels: The class of each position. A label outside [0, K) takes no part, ``ignore_index`` among them.
+        labels: The class of each position. A label outside [0, K) takes no part.
         num_classes: K.
         weights: How much each position counts, dimensionless, >= 0; ``None`` counts each as 1.
-        ignore_index: The one label outside [0, K) that ``debug_checks()`` lets pass.
+        ignore_index: A label that takes no part even if it lies in [0, K).
 
     Shape:
         - features: ``(N, D, *S)``, any float dtype and any number of axes S; summed in float32 (float64 if it is).
@@ -60,6 +61,7 @@ def class_pool(
     check_same_device("class_pool", {"features": features, "labels": labels, "weights": weights})
     debug_labels("class_pool", "labels", labels, num_classes, ignore_index)
     debug_finite("class_pool", "features", features)
+    labels = without_ignored(labels, num_classes, ignore_index)
     pixels = labels.numel() // max(len(labels), 1)
     flat_weights = None if weights is None else weights.reshape(len(weights), pixels)
     flat = features.reshape(*features.shape[:2], pixels)

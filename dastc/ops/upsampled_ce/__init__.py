@@ -6,6 +6,7 @@ from torch import Tensor
 
 from dastc._core.checks import check_choice, check_dtype, check_same_device, check_shape
 from dastc._core.debug import debug_finite, debug_labels
+from dastc._core.labels import without_ignored
 from dastc.ops.upsampled_ce.op import upsampled_ce_op
 
 __all__ = ["upsampled_cross_entropy"]
@@ -29,9 +30,9 @@ def upsampled_cross_entropy(
 
     Args:
         logits: Unnormalised scores at any resolution; upsampled bilinearly with ``align_corners=False``.
-        labels: The class of each pixel. A label outside [0, K) takes no part, ``ignore_index`` among them.
+        labels: The class of each pixel. A label outside [0, K) takes no part.
         weights: How much each pixel counts, dimensionless; ``None`` counts each as 1.
-        ignore_index: The one label outside [0, K) that ``debug_checks()`` lets pass.
+        ignore_index: A label that takes no part even if it lies in [0, K).
         reduction: ``"mean"`` as above, ``"sum"`` without the division, ``"none"`` for the weighted loss per pixel.
 
     Shape:
@@ -66,6 +67,7 @@ def upsampled_cross_entropy(
     check_same_device(caller, {"logits": logits, "labels": labels, "weights": weights})
     debug_labels(caller, "labels", labels, sizes["K"], ignore_index)
     debug_finite(caller, "logits", logits)
+    labels = without_ignored(labels, sizes["K"], ignore_index)
     loss: Tensor = upsampled_ce_op(logits, labels)
     if weights is not None:
         loss = loss * weights.to(loss.dtype)
