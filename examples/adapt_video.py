@@ -2,12 +2,16 @@
 
     python examples/adapt_video.py
     python examples/adapt_video.py --data camvid:path/to/camvid --method source_only dastc
+    python examples/adapt_video.py --method dastc "dastc(memory=False)" "dacs(decay=0.999)"
 
-Writes DIR/result.json, DIR/panel.png and a checkpoint for each method. Interrupted, it goes on with --resume.
+A method may be given arguments of its recipe, as in a call. Writes DIR/result.json, DIR/panel.png and a checkpoint for
+each method. Interrupted, it goes on with --resume.
 """
 
 import argparse
+import ast
 import json
+import re
 import subprocess
 import sys
 import time
@@ -27,7 +31,9 @@ from dastc.functional import pseudo_labels
 from dastc.models import TinySegmenter
 from dastc.viz import colourise, side_by_side
 
-METHODS = ("source_only", "dacs", "tps", "dastc", "dastc_released", "oracle")
+RECIPES = {
+    "source_only": SourceOnly, "dacs": DACS, "tps": TPS, "dastc": DASTC, "dastc_released": DASTC, "oracle": Oracle,
+}  # fmt: skip
 # what must be the same for a run to go on from a checkpoint
 SETTINGS = ("data", "source_seqs", "target_seqs", "frames", "clips", "size", "steps", "batch", "lr", "seed")
 CAMVID_SOURCE, CAMVID_TARGET = ("0006R0", "0016E5", "Seq05VD"), ("0001TP",)  # day, dusk
@@ -58,8 +64,8 @@ def main(argv=None):
 
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", nargs="+", choices=METHODS, default=["source_only", "dastc"], metavar="METHOD",
-                        help=f"any of {', '.join(METHODS)}")  # fmt: skip
+    parser.add_argument("--method", nargs="+", type=method, default=["source_only", "dastc"], metavar="METHOD",
+                        help=f"any of {', '.join(RECIPES)}, or one with arguments: 'dastc(memory=False)'")  # fmt: skip
     parser.add_argument("--data", default="street", metavar="street|camvid:DIR", help="what to train and test on")
     parser.add_argument("--source-seqs", type=names, metavar="A,B", help="CamVid sequences with labels")
     parser.add_argument("--target-seqs", type=names, metavar="C", help="CamVid sequences whose labels are not used")
@@ -85,6 +91,30 @@ def positive(text):
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1; got {value}")
     return value
+
+
+def method(text):
+    try:
+        call(text)
+    except (ValueError, SyntaxError) as error:
+        raise argparse.ArgumentTypeError(
+            f"must be one of {', '.join(RECIPES)}, or such as 'dacs(decay=0.999)'; got {text!r}"
+        ) from error
+    return text
+
+
+def call(text):
+    """Split "dastc(memory=False)" into the name of a method and the arguments of its recipe."""
+    tree = ast.parse(text, mode="eval").body
+    keywords = tree.keywords if isinstance(tree, ast.Call) and not tree.args else []
+    name = tree.func if keywords else tree
+    if not isinstance(name, ast.Name) or name.id not in RECIPES:
+        raise ValueError(text)
+    return name.id, {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
+
+
+def file_name(method):
+    return re.sub(r"[^\w.=-]+", "_", method).strip("_")
 
 
 def names(text):
@@ -143,17 +173,21 @@ def datasets(args):
 
 
 def make_recipe(method, model, space, seed):
-    classes, common = len(space.names), {"seed": seed, "ignore_index": space.ignore_index}
-    if method == "dastc":
-        return DASTC(model, classes, features="neck", **common)
-    if method == "dastc_released":
-        return DASTC(model, classes, arrangement="released", shallow="stem", rare_classes=space.rare, **common)
-    return {"source_only": SourceOnly, "dacs": DACS, "tps": TPS, "oracle": Oracle}[method](model, classes, **common)
+    name, given = call(method)
+    defaults = {"seed": seed, "ignore_index": space.ignore_index}
+    if name == "dastc":
+        defaults |= {"features": "neck", "shallow": "stem", "rare_classes": space.rare}
+    if name == "dastc_released":
+        defaults |= {"arrangement": "released", "shallow": "stem", "rare_classes": space.rare}
+    try:
+        return RECIPES[name](model, len(space.names), **(defaults | given))
+    except TypeError as error:  # an argument that the recipe does not have
+        raise ValueError(f"--method {method}: {error}") from error
 
 
 def train(method, args, source, target, scored, device):
     """Train one method, from its checkpoint if asked to; return the model and the seconds of training."""
-    space, path = source.clips.label_space, args.out / f"{method}.pt"
+    space, path = source.clips.label_space, args.out / f"{file_name(method)}.pt"
     torch.manual_seed(args.seed)
     recipe = make_recipe(method, TinySegmenter(len(space.names)), space, args.seed)
     recipe.to(device=device, memory_format=torch.channels_last)
