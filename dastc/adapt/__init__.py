@@ -3,6 +3,7 @@
 from dastc.adapt.arrangement import ARRANGEMENTS, Arrangement
 from dastc.adapt.baselines import DACS, TPS, Oracle, SourceOnly
 from dastc.adapt.checkpoint import load_checkpoint, save_checkpoint
+from dastc.adapt.class_prior import ClassPrior
 from dastc.adapt.dastc import DASTC
 from dastc.adapt.evaluate import Scores, evaluate
 from dastc.adapt.steps import labelled_by
@@ -14,6 +15,7 @@ __all__ = [
     "DASTC",
     "TPS",
     "Arrangement",
+    "ClassPrior",
     "Oracle",
     "Scores",
     "SourceOnly",

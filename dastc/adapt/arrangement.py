@@ -33,6 +33,8 @@ class Arrangement(NamedTuple):
         feature_fusion: Share of the source context in the shallow features of shared patches in target context, in
             [0, 1]; 0 is off. Of ``"shared"``, where both contexts hold the same patches.
         cross_frame: Where target labels come from; see :func:`dastc.adapt.labelled_by`.
+        class_prior: Strength, in [0, 1], with which the teacher's labels are kept from naming classes more or less
+            often than the source shows them; 0 is off. See :class:`~dastc.adapt.ClassPrior`. Not a part of DA-STC.
         both_frames: Train on every frame of a clip, not on the current one alone.
         temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow.
         align: The alignment objective, or ``"none"``.
@@ -59,6 +61,7 @@ class Arrangement(NamedTuple):
     target_patches: bool = False
     feature_fusion: float = 0.0
     cross_frame: CrossFrame = "averaged"
+    class_prior: float = 0.0
     both_frames: bool = True
     temporal: bool = True
     align: Objective = "infonce"
@@ -84,6 +87,7 @@ class Switches(TypedDict, total=False):
     target_patches: bool
     feature_fusion: float
     cross_frame: CrossFrame
+    class_prior: float
     both_frames: bool
     temporal: bool
     align: Objective
@@ -137,7 +141,7 @@ def _check_values(parts: Arrangement) -> None:
     check_choice("DASTC", "align", parts.align, get_args(Objective))
     check_choice("DASTC", "cross_frame", parts.cross_frame, get_args(CrossFrame))
     check_choice("DASTC", "weighting", parts.weighting, get_args(Weighting))
-    for name in ("rare_probability", "feature_fusion", "threshold", "decay"):
+    for name in ("rare_probability", "feature_fusion", "class_prior", "threshold", "decay"):
         check_between("DASTC", name, getattr(parts, name), 0, 1)
     for name in ("target_weight", "align_weight"):
         check_at_least("DASTC", name, getattr(parts, name), 0)

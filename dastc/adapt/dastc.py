@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from dastc.adapt.arrangement import Switches, arrange
+from dastc.adapt.class_prior import ClassPrior
 from dastc.adapt.clip_template import ClipTemplate
 from dastc.adapt.steps import (
     augmented,
@@ -105,6 +106,7 @@ class DASTC(nn.Module):
             seed=seed,
             ignore_index=ignore_index,
         )
+        self.class_prior = ClassPrior(num_classes, strength=parts.class_prior, ignore_index=ignore_index)
         self.feature_fusion = ShallowFeatureFusion(parts.feature_fusion)
         self.aggregator = CategoryAggregator(
             num_classes, temporal=parts.temporal, persistence=parts.temporal, ignore_index=ignore_index
@@ -119,13 +121,19 @@ class DASTC(nn.Module):
         self.teacher.update()
         if self.parts.match_histograms:
             source = source._replace(frames=match_histograms(source.frames, target.frames))
-        confident = labelled_by(self.teacher, target, cross_frame=self.parts.cross_frame)
+        confident = self._labelled(source, target)
         target = reweighted(confident, self.parts.weighting, threshold=self.parts.threshold)
         passes = self._clean(source, target) + self._fused(source, target, confident)
         losses = {one.name: one.loss for one in passes}
         if self.alignment is not None:
             losses["align"] = self.parts.align_weight * self._aligned(self.alignment, passes)
         return losses | {"total": torch.stack(list(losses.values())).sum()}
+
+    def _labelled(self, source: Clip, target: Clip) -> Clip:
+        if self.parts.class_prior == 0:
+            return labelled_by(self.teacher, target, cross_frame=self.parts.cross_frame)
+        self.class_prior.see(source.labels)  # type: ignore[arg-type]  # check_pair saw the labels
+        return labelled_by(self.teacher, target, cross_frame=self.parts.cross_frame, adjust=self.class_prior)
 
     def _clean(self, source: Clip, target: Clip) -> list["_Pass"]:
         passes = []

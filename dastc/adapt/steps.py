@@ -25,7 +25,7 @@ __all__ = [
     "segmentation_loss",
 ]
 
-CrossFrame = Literal["none", "warped", "averaged"]
+CrossFrame = Literal["none", "warped", "averaged", "agreeing"]
 
 
 def segment(model: nn.Module, clip: Clip) -> Tensor:
@@ -49,15 +49,23 @@ def segmentation_loss(logits: Tensor, clip: Clip, *, ignore_index: int = 255) ->
     )
 
 
-def labelled_by(teacher: Teacher, clip: Clip, *, cross_frame: CrossFrame = "none") -> Clip:
+def labelled_by(
+    teacher: Teacher,
+    clip: Clip,
+    *,
+    cross_frame: CrossFrame = "none",
+    adjust: Callable[[Tensor], Tensor] | None = None,
+) -> Clip:
     """Give a clip the teacher's labels, weighted by their confidence; whatever labels it had are not looked at.
 
     Args:
         teacher: Labels the clean frames.
         clip: The target clip.
         cross_frame: Whether a frame is labelled from itself (``"none"``), from the frame before along the flow
-            (``"warped"``), or from the mean of both (``"averaged"``). The first frame, and clips without flow, are
-            labelled from themselves: between unaligned frames a label would land on something else.
+            (``"warped"``), or from the mean of both (``"averaged"``; ``"agreeing"`` leaves out, with confidence 0,
+            where the two would be labelled differently). The first frame, and clips without flow, are labelled from
+            themselves: between unaligned frames a label would land on something else.
+        adjust: Changes the teacher's logits ``(B, T, K, h, w)``, such as :class:`~dastc.adapt.ClassPrior`.
 
     Shape:
         - clip: any batched clip; flow is used unless ``cross_frame`` is ``"none"``.
@@ -67,7 +75,7 @@ def labelled_by(teacher: Teacher, clip: Clip, *, cross_frame: CrossFrame = "none
         ValueError: If ``cross_frame`` is unknown.
 
     Source:
-        METHOD 5; ``"averaged"`` is ours.
+        METHOD 5; ``"averaged"`` and ``"agreeing"`` are ours.
 
     Example:
         >>> from dastc.models import TinySegmenter
@@ -79,6 +87,8 @@ def labelled_by(teacher: Teacher, clip: Clip, *, cross_frame: CrossFrame = "none
     batch, time = clip.frames.shape[:2]
     size = (clip.frames.shape[-2], clip.frames.shape[-1])
     logits = segment(teacher, clip)
+    if adjust is not None:
+        logits = adjust(logits)
     if cross_frame == "none" or clip.flow is None or time == 1:
         flat = pseudo_labels(logits.flatten(0, 1), size)
         labels, confidence = (x.view(batch, time, *size) for x in flat)
@@ -89,11 +99,19 @@ def labelled_by(teacher: Teacher, clip: Clip, *, cross_frame: CrossFrame = "none
             later = pseudo_labels(before, size, flow=flow)
         else:
             later = pseudo_labels(own, size, flow=flow, previous=before)
+        if cross_frame == "agreeing":
+            later = later._replace(confidence=later.confidence.where(_agree(own, before, flow, size), 0))
         labels, confidence = (
             torch.cat((a.unsqueeze(1), b.view(batch, time - 1, *size)), dim=1)
             for a, b in zip(first, later, strict=True)
         )
     return clip._replace(labels=labels, weights=confidence.to(clip.frames.dtype))
+
+
+def _agree(own: Tensor, before: Tensor, flow: Tensor, size: tuple[int, int]) -> Tensor:
+    warped = pseudo_labels(before, size, flow=flow)
+    # where nothing comes from the frame before, nothing contradicts
+    return (pseudo_labels(own, size).labels == warped.labels) | (warped.confidence == 0)
 
 
 def reweighted(clip: Clip, weighting: Weighting, *, threshold: float = 0.968) -> Clip:

@@ -136,6 +136,7 @@ def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
         {"bank": True, "rare_classes": (2,)},
         {"cross_frame": "none"},
         {"cross_frame": "warped"},
+        {"class_prior": 1.0},
         {"both_frames": False},
         {"temporal": False},
         {"align": "none"},
@@ -161,6 +162,12 @@ def test_every_switch_of_the_default_matters(switch):
     other, _ = train(make("dastc", **switch), 4)
     assert other["total"].isfinite()
     assert not torch.equal(plain["total"], other["total"])
+
+
+def test_labels_that_disagree_between_frames_can_be_left_out():
+    # weights by share look at confident pixels alone, and an untrained net has none
+    one, other = (train(make("dastc", weighting="confidence", cross_frame=x), 4)[0] for x in ("averaged", "agreeing"))
+    assert not torch.equal(one["total"], other["total"])
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_labels_of_the_target_are_not_looked_at(teacher):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("cross_frame", ["none", "warped", "averaged"])
+@pytest.mark.parametrize("cross_frame", ["none", "warped", "averaged", "agreeing"])
 def test_first_frames_images_and_clips_without_flow_label_themselves(teacher, cross_frame):
     video = clip()
     own = labelled_by(teacher, video)
@@ -67,6 +67,25 @@ def test_cross_frame_labels_come_from_the_frame_before(teacher):
         expected = pseudo_labels(logits[:, t], (12, 20), flow=flow, previous=before)
         assert torch.equal(averaged.labels[:, t], expected.labels)
         torch.testing.assert_close(averaged.weights[:, t], expected.confidence)
+
+
+def test_labels_that_disagree_between_frames_are_without_confidence(teacher):
+    video = clip()
+    averaged, agreeing = (labelled_by(teacher, video, cross_frame=rule) for rule in ("averaged", "agreeing"))
+    own, warped = (labelled_by(teacher, video, cross_frame=rule) for rule in ("none", "warped"))
+    differ = (own.labels != warped.labels)[:, 1] & (warped.weights[:, 1] > 0)
+    assert differ.any()
+    assert (warped.weights[:, 1] == 0).any()
+    assert torch.equal(agreeing.labels, averaged.labels)
+    assert torch.equal(agreeing.weights[:, 1], averaged.weights[:, 1].where(~differ, 0))
+    assert torch.equal(agreeing.weights[:, 0], averaged.weights[:, 0])
+
+
+def test_logits_can_be_adjusted_before_they_become_labels(teacher):
+    shift = torch.tensor([0.0, 0.0, 50.0, 0.0]).view(-1, 1, 1)
+    for rule in ("none", "warped", "averaged", "agreeing"):
+        labelled = labelled_by(teacher, clip(), cross_frame=rule, adjust=lambda logits: logits + shift)
+        assert labelled.labels[labelled.weights > 0].eq(2).all()
 
 
 def test_unknown_cross_frame_is_named(teacher):

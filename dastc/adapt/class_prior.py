@@ -1,0 +1,104 @@
+"""Keep a teacher from naming classes more or less often than the source shows them."""
+
+import torch
+from torch import Tensor, nn
+
+from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
+from dastc._core.distributed import sum_over_ranks
+from dastc._core.labels import without_ignored
+
+__all__ = ["ClassPrior"]
+
+_FLOOR = 1e-3  # share of the pixels below which a class is too rare to be corrected strongly
+
+
+class ClassPrior(nn.Module):
+    """Shift logits by the ratio of how often the source shows a class and how often the target is said to show it.
+
+    A teacher that was trained on one domain names some classes far too often in another, and a student that learns
+    from it does so even more. This assumes that both domains show the classes about equally often; where they do not,
+    use a smaller ``strength``.
+
+    Args:
+        num_classes: Number of classes K.
+        strength: Exponent of the ratio, in [0, 1]; 0 changes nothing.
+        decay: Share of the past in each update of both running shares, in [0, 1).
+        sync: Count over all ranks, if there are several.
+        ignore_index: Label of the pixels that take no part.
+
+    Shape:
+        - labels of ``see``: int64 of any shape.
+        - logits: ``(B, T, K, h, w)``, float.
+        - output: the same, without gradient through the shift.
+
+    Raises:
+        ValueError: If an argument is out of range or the shape does not fit.
+
+    Source:
+        Ours, after the distribution alignment of Berthelot et al. 2020 (ReMixMatch); not a part of DA-STC.
+
+    Example:
+        >>> prior = ClassPrior(2)
+        >>> prior.see(torch.tensor([0, 0, 0, 1]))
+        >>> prior(torch.zeros(1, 1, 2, 1, 1)).softmax(dim=2).flatten().round(decimals=2)
+        tensor([0.7500, 0.2500])
+    """
+
+    shown: Tensor
+    said: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        strength: float = 1.0,
+        decay: float = 0.99,
+        sync: bool = True,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        check_at_least("ClassPrior", "num_classes", num_classes, 1)
+        check_between("ClassPrior", "strength", strength, 0, 1)
+        if not 0 <= decay < 1:
+            raise ValueError(f"ClassPrior: `decay` must lie in [0, 1); got {decay}.")
+        self.num_classes, self.strength, self.decay = num_classes, strength, decay
+        self.sync, self.ignore_index = sync, ignore_index
+        # sums that fade, not means: what is compared are shares, and the start then needs no correction
+        self.register_buffer("shown", torch.zeros(num_classes))
+        self.register_buffer("said", torch.zeros(num_classes))
+
+    @torch.no_grad()
+    def see(self, labels: Tensor) -> None:
+        """Count the classes of the source."""
+        check_dtype("ClassPrior.see", "labels", labels, "int64")
+        labels = without_ignored(labels.flatten(), self.num_classes, self.ignore_index)
+        outside = (labels < 0) | (labels >= self.num_classes)
+        # without host synchronisation: what takes no part is counted in a bin of its own
+        counts = self.shown.new_zeros(self.num_classes + 1)
+        counts.index_add_(0, labels.where(~outside, self.num_classes), torch.ones_like(labels, dtype=counts.dtype))
+        self._fade("shown", counts[:-1])
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Shift logits of the target; in training mode, count what they say first."""
+        check_shape("ClassPrior", "logits", logits, "B T K h w", {"K": self.num_classes})
+        check_dtype("ClassPrior", "logits", logits, "float")
+        if self.training:
+            self._fade("said", logits.detach().float().softmax(dim=2).sum(dim=(0, 1, 3, 4)))
+        ratio = (_share(self.shown) + _FLOOR) / (_share(self.said) + _FLOOR)
+        return logits + self.strength * ratio.log().to(logits.dtype).view(-1, 1, 1)
+
+    def _fade(self, name: str, new: Tensor) -> None:
+        past: Tensor = getattr(self, name)
+        total = sum_over_ranks(new) if self.sync else new
+        past.mul_(self.decay).add_(_share(total).to(past.dtype))
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return (
+            f"num_classes={self.num_classes}, strength={self.strength}, decay={self.decay}, sync={self.sync}, "
+            f"ignore_index={self.ignore_index}"
+        )
+
+
+def _share(counts: Tensor) -> Tensor:
+    return counts / counts.sum().clamp(min=1e-12)

@@ -1,0 +1,117 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dastc.adapt import ClassPrior
+
+K = 4
+
+
+def shares(values):
+    return torch.tensor(values, dtype=torch.float32) / sum(values)
+
+
+def labels_of(counts):
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+
+
+def logits_of(share):
+    """Say every pixel with the same probabilities."""
+    return share.log().view(1, 1, -1, 1, 1).expand(2, 1, -1, 3, 5).clone()
+
+
+def test_what_is_said_too_often_is_said_as_often_as_shown():
+    prior, shown, said = ClassPrior(K), [10, 20, 30, 40], shares([40, 30, 20, 10])
+    prior.see(labels_of(shown))
+    mean = prior(logits_of(said)).softmax(dim=2).mean(dim=(0, 1, 3, 4))
+    torch.testing.assert_close(mean, shares(shown), atol=5e-3, rtol=0)  # the floor's share
+
+
+@given(strength=st.floats(0, 1), seed=st.integers(0, 2**31 - 1))
+def test_strength_is_the_exponent_of_the_ratio(strength, seed):
+    rng = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 2, K, 3, 3, generator=rng)
+    full, some = ClassPrior(K), ClassPrior(K, strength=strength)
+    for prior in (full, some):
+        prior.see(torch.randint(0, K, (50,), generator=torch.Generator().manual_seed(seed)))
+    torch.testing.assert_close(some(logits) - logits, strength * (full(logits) - logits), atol=1e-5, rtol=1e-5)
+
+
+def test_classes_said_as_often_as_shown_are_left_alone():
+    prior = ClassPrior(K)
+    prior.see(labels_of([10, 20, 30, 40]))
+    logits = logits_of(shares([10, 20, 30, 40]))
+    torch.testing.assert_close(prior(logits), logits, atol=1e-6, rtol=0)
+
+
+def test_the_past_fades():
+    prior = ClassPrior(2, decay=0.5)
+    prior.see(torch.tensor([0]))
+    prior.see(torch.tensor([1, 1, 1]))  # a batch counts by its shares, not by its size
+    torch.testing.assert_close(prior.shown / prior.shown.sum(), torch.tensor([1 / 3, 2 / 3]))
+
+
+@pytest.mark.parametrize("ignore_index", [255, -1, 1])
+def test_what_takes_no_part_is_not_counted(ignore_index):
+    prior = ClassPrior(2, ignore_index=ignore_index)
+    prior.see(torch.tensor([[0, 0, ignore_index, -7, 99]]))
+    assert prior.shown.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("labels", [torch.full((3,), 255), torch.zeros(0, dtype=torch.long)], ids=["ignored", "empty"])
+def test_a_source_that_shows_nothing_gives_finite_logits(labels):
+    prior = ClassPrior(K)
+    prior.see(labels)
+    assert prior(torch.randn(1, 1, K, 2, 2)).isfinite().all()
+    assert ClassPrior(K)(torch.randn(0, 1, K, 2, 2)).shape == (0, 1, K, 2, 2)
+
+
+def test_a_class_that_is_never_shown_is_held_back_but_not_forbidden():
+    prior = ClassPrior(2)
+    prior.see(torch.zeros(9, dtype=torch.long))
+    shift = prior(torch.zeros(1, 1, 2, 1, 1)).flatten()
+    assert -10 < shift[1] - shift[0] < -1
+
+
+def test_in_evaluation_mode_nothing_is_counted():
+    prior = ClassPrior(K).eval()
+    before = copy.deepcopy(prior.state_dict())
+    prior(torch.randn(1, 1, K, 2, 2))
+    assert all(torch.equal(value, before[name]) for name, value in prior.state_dict().items())
+
+
+def test_bf16_stays_bf16_and_is_counted_in_float32():
+    prior = ClassPrior(K)
+    prior.see(labels_of([1, 2, 3, 4]))
+    assert prior(torch.randn(1, 1, K, 2, 2, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    assert prior.said.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 0}, "ClassPrior: `num_classes` must be at least 1; got 0"),
+        ({"num_classes": 2, "strength": 1.5}, r"ClassPrior: `strength` must lie in \[0, 1\]; got 1.5"),
+        ({"num_classes": 2, "decay": 1.0}, r"ClassPrior: `decay` must lie in \[0, 1\); got 1.0"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ClassPrior(**arguments)
+
+
+def test_bad_tensors_are_named():
+    with pytest.raises(
+        ValueError, match=r"ClassPrior: `logits` must have shape \(B, T, K=4, h, w\); got \(1, 4, 2, 2\)"
+    ):
+        ClassPrior(K)(torch.zeros(1, 4, 2, 2))
+    with pytest.raises(TypeError, match=r"ClassPrior\.see: `labels` must be of dtype int64; got torch.int32"):
+        ClassPrior(K).see(torch.zeros(3, dtype=torch.int32))
+
+
+def test_repr_shows_the_arguments():
+    shown = "num_classes=3, strength=0.5, decay=0.9, sync=False, ignore_index=0"
+    assert ClassPrior(3, strength=0.5, decay=0.9, sync=False, ignore_index=0).extra_repr() == shown
