@@ -1,68 +1,105 @@
-"""Compare the methods at equal steps over several seeds, and write the tables of the docs.
+"""Compare methods at equal settings over several seeds, and write the tables of the docs.
 
-    python benchmarks/accuracy.py                  # run what is missing, then write the table
-    python benchmarks/accuracy.py --table          # write the table from the committed results alone
+    python benchmarks/accuracy.py                       # run what is missing of every table, then write the tables
+    python benchmarks/accuracy.py street --seeds 10 11  # of one table, with fewer seeds
+    python benchmarks/accuracy.py --camvid DIR          # the tables on real video, too
+    python benchmarks/accuracy.py --table               # write the tables from the committed results alone
 
 Every cell (method, seed) is one run of examples/adapt_video.py; finished cells are not run again, interrupted ones go
-on. Results: benchmarks/results/accuracy/NAME.json; table: docs/results.md, between the marks of NAME.
+on. Results: benchmarks/results/accuracy/NAME.json; tables: docs/results.md, between the marks of NAME.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import score_tables
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
-AGAINST = ("source_only", "dacs")
 METHODS = ("source_only", "dacs", "tps", "dastc", "oracle")
+
+
+class Table(NamedTuple):
+    """What stands in one table: a method may be followed by settings of its own, as on the command line."""
+
+    methods: tuple[str, ...] = METHODS
+    settings: tuple[str, ...] = ()
+    against: tuple[str, ...] = ("source_only", "dacs")
+    seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
+    camvid: bool = False
+
+
+TABLES = {
+    "street": Table(),
+}
 
 
 def main(argv=None):
     args = parse(argv)
-    store = args.results / f"{args.name}.json"
-    done = json.loads(store.read_text()) if store.exists() else []
-    if not args.table:
-        finished = {(row["method"], row["seed"]) for row in done}
-        missing = [(m, s) for s in args.seeds for m in args.methods if (m, s) not in finished]
-        with ThreadPoolExecutor(args.jobs) as pool:
-            for row in tqdm(pool.map(lambda cell: run(args, *cell), missing), total=len(missing), desc="runs"):
-                done.append(row)
-                store.parent.mkdir(parents=True, exist_ok=True)
-                score_tables.write(store, json.dumps(done, indent=1) + "\n")
-    if not done:
-        sys.exit(f"accuracy.py: there is no result in {store}; run without --table first.")
-    known = {row["method"] for row in done}
-    text = [score_tables.scores(done), *(score_tables.differences(done, name) for name in AGAINST if name in known)]
-    text = "\n\n".join(text)
-    score_tables.put(args.docs, args.name, text)
-    print(text)
+    names = args.names or [name for name, table in TABLES.items() if args.table or not table.camvid or args.camvid]
+    for name in names:
+        table = TABLES[name]
+        store = args.results / f"{name}.json"
+        done = json.loads(store.read_text()) if store.exists() else []
+        if not args.table:
+            done = fill(args, name, table, done, store)
+        elif not done and not args.names:
+            continue  # nothing was measured yet
+        if not done:
+            sys.exit(f"accuracy.py: there is no result in {store}; run without --table first.")
+        rows = [row for method in table.methods for row in done if row["method"] == method]
+        text = [score_tables.scores(rows), *(score_tables.differences(rows, other) for other in table.against)]
+        score_tables.put(args.docs, name, "\n\n".join(text))
+        print(f"{name}\n\n" + "\n\n".join(text) + "\n")
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", default="street", help="of the results and of the table's marks")
-    parser.add_argument("--methods", nargs="+", default=METHODS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(TABLES)}; all if none is given")
+    parser.add_argument("--seeds", nargs="+", type=int, help="instead of the table's own")
+    parser.add_argument("--camvid", type=Path, metavar="DIR", help="where the tables on real video find it")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each on a CPU")
-    parser.add_argument("--settings", nargs=argparse.REMAINDER, default=[], help="further arguments of adapt_video.py")
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), help="where checkpoints go")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/accuracy")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs/results.md")
     parser.add_argument("--table", action="store_true", help="run nothing")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name in args.names:
+        if name not in TABLES:
+            parser.error(f"there is no table {name!r}; there are {', '.join(TABLES)}")
+        if TABLES[name].camvid and not (args.camvid or args.table):
+            parser.error(f"{name} needs --camvid DIR")
+    return args
 
 
-def run(args, method, seed):
-    out = args.runs / f"{args.name}-{method}-{seed}"
+def fill(args, name, table, done, store):
+    """Run the cells that are missing; every finished one is on disk before the next begins."""
+    finished = {(row["method"], row["seed"]) for row in done}
+    cells = [(method, seed) for seed in args.seeds or table.seeds for method in table.methods]
+    missing = [cell for cell in cells if cell not in finished]
+    settings = [*table.settings, *(("--data", f"camvid:{args.camvid}") if table.camvid else ())]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        rows = pool.map(lambda cell: run(args, name, *cell, settings), missing)
+        for row in tqdm(rows, total=len(missing), desc=name):
+            done.append(row)
+            store.parent.mkdir(parents=True, exist_ok=True)
+            score_tables.write(store, json.dumps(done, indent=1) + "\n")
+    return done
+
+
+def run(args, name, method, seed, settings):
+    out = args.runs / name / re.sub(r"[^\w.=-]+", "_", f"{method}-{seed}")
     out.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / "examples/adapt_video.py"), "--method", method, "--seed", str(seed)]
-    command += ["--out", str(out), "--resume", *args.settings]
+    recipe, *own = method.split(" ")
+    command = [sys.executable, str(ROOT / "examples/adapt_video.py"), "--method", recipe, "--seed", str(seed)]
+    command += ["--out", str(out), "--resume", *settings, *own]
     # passive: a waiting thread must not take a core from the run beside it
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // args.jobs)), "OMP_WAIT_POLICY": "PASSIVE"}
     with (out / "log").open("w") as log:
@@ -70,7 +107,7 @@ def run(args, method, seed):
     if code:
         raise RuntimeError(f"accuracy.py: {method} with seed {seed} ended with {code}; see {out / 'log'}.")
     (row,) = json.loads((out / "result.json").read_text())
-    return row
+    return row | {"method": method}
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ RECIPES = {
     "source_only": SourceOnly, "dacs": DACS, "tps": TPS, "dastc": DASTC, "dastc_released": DASTC, "oracle": Oracle,
 }  # fmt: skip
 # what must be the same for a run to go on from a checkpoint
-SETTINGS = ("data", "source_seqs", "target_seqs", "frames", "clips", "size", "steps", "batch", "lr", "seed")
+SETTINGS = ("data", "shift", "source_seqs", "target_seqs", "frames", "clips", "size", "steps", "batch", "lr", "seed")
+SCORED = {"val": 0, "test": 1}  # seeds of StreetClips; the test streets of seed 0 were seen while settings were chosen
 CAMVID_SOURCE, CAMVID_TARGET = ("0006R0", "0016E5", "Seq05VD"), ("0001TP",)  # day, dusk
 
 
@@ -73,6 +74,7 @@ def parse(argv):
     parser.add_argument("--frames", type=positive, default=2, help="frames of a clip; 1 adapts on single images")
     parser.add_argument("--clips", type=positive, default=300, help="StreetClips of each domain to train on")
     parser.add_argument("--eval-clips", type=positive, default=100, help="StreetClips to score on")
+    parser.add_argument("--shift", type=float, default=1.0, help="how far the target of StreetClips is, in [0, 3]")
     parser.add_argument("--split", choices=("val", "test"), default="test", help="StreetClips to score on")
     parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="size of the frames")
     parser.add_argument("--steps", type=positive, default=600)
@@ -133,7 +135,7 @@ def run(args):
         per_class = dict(zip(space.names, scores.iou.per_class.tolist(), strict=True))
         models[method] = model
         results.append({
-            "method": method, "data": args.data, "seed": args.seed, "steps": args.steps,
+            "method": method, "data": args.data.partition(":")[0], "seed": args.seed, "steps": args.steps,
             "miou": round(float(scores.iou.miou), 2),
             "per_class": {name: None if np.isnan(value) else round(value, 2) for name, value in per_class.items()},
             "consistency": None if np.isnan(scores.consistency) else round(scores.consistency, 2),
@@ -157,9 +159,9 @@ def datasets(args):
     if kind == "street" and not folder:
         if args.source_seqs or args.target_seqs or args.eval_seqs:
             raise ValueError("--source-seqs, --target-seqs and --eval-seqs need --data camvid:DIR.")
-        common = {"size": tuple(args.size or (96, 160)), "frames": args.frames}
+        common = {"size": tuple(args.size or (96, 160)), "frames": args.frames, "shift": args.shift}
         train = [StreetClips(domain, length=args.clips, seed=args.seed, **common) for domain in ("source", "target")]
-        scored = StreetClips("target", split=args.split, length=args.eval_clips, **common)
+        scored = StreetClips("target", split=args.split, length=args.eval_clips, seed=SCORED[args.split], **common)
         return *map(Remembered, train), Remembered(scored)
     if kind == "camvid" and folder:
         size = tuple(args.size or (144, 192))
@@ -250,10 +252,11 @@ def panel(path, models, scored, device, rows=4):
 
 def print_table(results):
     names = list(results[0]["per_class"])
-    print("\n" + f"{'method':<15}{'mIoU':>6} " + "".join(f"{name[:6]:>7}" for name in names) + f"{'seconds':>9}")
+    width = max(15, *(len(row["method"]) + 1 for row in results))
+    print("\n" + f"{'method':<{width}}{'mIoU':>6} " + "".join(f"{name[:6]:>7}" for name in names) + f"{'seconds':>9}")
     for row in results:
         values = "".join(f"{'-' if value is None else format(value, '.1f'):>7}" for value in row["per_class"].values())
-        print(f"{row['method']:<15}{row['miou']:>6.1f} {values}{row['seconds']:>9.0f}")
+        print(f"{row['method']:<{width}}{row['miou']:>6.1f} {values}{row['seconds']:>9.0f}")
 
 
 def write_json(path, value):

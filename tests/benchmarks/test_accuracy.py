@@ -1,5 +1,7 @@
+import argparse
 import importlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -71,41 +73,81 @@ def test_equal_differences_have_no_interval(tables):
     assert cells(tables.differences(rows, "a"))[2][1:3] == ["+1.5 ± 0.0", "-"]
 
 
-def test_only_missing_cells_run_and_the_page_is_rewritten(accuracy, tmp_path, monkeypatch):
-    page, store = tmp_path / "page.md", tmp_path / "results/small.json"
+@pytest.fixture
+def small(accuracy, tmp_path, monkeypatch):
+    """Return a function that runs the script on one small table, in a folder of its own."""
+    methods = ("source_only", "dastc", "dastc(memory=False) --steps 9")
+    tables = {"small": accuracy.Table(methods, ("--clips", "3"), ("source_only",), (0, 1))}
+    monkeypatch.setattr(accuracy, "TABLES", tables)
+    given = ["--results", str(tmp_path), "--docs", str(tmp_path / "page.md"), "--jobs", "1", "--runs", str(tmp_path)]
+    return lambda *more: accuracy.main([*more, *given])
+
+
+def test_only_missing_cells_run_and_the_page_is_rewritten(accuracy, small, tmp_path, monkeypatch):
+    page, store = tmp_path / "page.md", tmp_path / "small.json"
     page.write_text("before\n<!-- small: made by benchmarks/accuracy.py -->\nold\n<!-- end of small -->\nafter\n")
-    store.parent.mkdir()
-    store.write_text(json.dumps(ROWS[:2]))
+    store.write_text(json.dumps(ROWS[:3]))
     asked = []
 
-    def run(args, method, seed):  # noqa: ARG001
-        asked.append((method, seed))
+    def run(args, name, method, seed, settings):  # noqa: ARG001
+        asked.append((name, method, seed, settings))
         return row(method, seed, 50.0, 30.0 + seed)
 
     monkeypatch.setattr(accuracy, "run", run)
-    given = ["--name", "small", "--methods", "source_only", "dastc", "--seeds", "0", "1", "--jobs", "1"]
-    given += ["--results", str(store.parent), "--docs", str(page)]
-    accuracy.main(given)
-    assert asked == [("dastc", 0), ("dastc", 1)]
-    assert len(json.loads(store.read_text())) == 4
+    small("--seeds", "0")
+    small()
+    other = "dastc(memory=False) --steps 9"
+    assert [(method, seed) for _, method, seed, _ in asked] == [(other, 0), ("dastc", 1), (other, 1)]
+    assert {(name, tuple(settings)) for name, _, _, settings in asked} == {("small", ("--clips", "3"))}
+    assert len(json.loads(store.read_text())) == 6
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("<!-- end of small -->\nafter\n")
     assert "old" not in text
     assert "| minus source_only |" in text
-    assert "| minus dacs |" not in text
+    # methods stand in the order of the table, not in that of the runs
+    assert [line.split(" | ")[0] for line in text.splitlines() if line[:4] in ("| so", "| da")][:3] == [
+        "| source_only", "| dastc", f"| {other}",
+    ]  # fmt: skip
 
-    accuracy.main([*given, "--table"])
-    assert len(asked) == 2
+    small("small", "--table")
+    assert len(asked) == 3
     assert page.read_text() == text
 
 
-def test_a_page_without_marks_and_an_empty_store_are_errors(accuracy, tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text("nothing here\n")
-    given = ["--name", "small", "--results", str(tmp_path), "--docs", str(page), "--table"]
+def test_a_cell_is_one_run_of_the_example_with_its_own_settings(accuracy, small, tmp_path, monkeypatch):  # noqa: ARG001
+    seen = []
+
+    def finish(command, **_):
+        seen.append(command)
+        out = Path(command[command.index("--out") + 1])
+        (out / "result.json").write_text(json.dumps([row("dastc(memory=False)", 3, 1.0, 2.0)]))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(accuracy.subprocess, "run", finish)
+    args = argparse.Namespace(runs=tmp_path, jobs=2)
+    method = "dastc(memory=False) --steps 9"
+    assert accuracy.run(args, "small", method, 3, ["--clips", "3"])["method"] == method
+    assert seen[0][2:6] == ["--method", "dastc(memory=False)", "--seed", "3"]
+    assert seen[0][-5:] == ["--resume", "--clips", "3", "--steps", "9"]
+
+    monkeypatch.setattr(accuracy.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 7))
+    with pytest.raises(RuntimeError, match=r"dacs with seed 1 ended with 7; see .*log"):
+        accuracy.run(args, "small", "dacs", 1, [])
+
+
+def test_what_cannot_be_done_is_named(accuracy, small, tmp_path, monkeypatch, capsys):
+    (tmp_path / "page.md").write_text("nothing here\n")
+    small("--table")  # tables without results are passed over
     with pytest.raises(SystemExit, match=r"there is no result in .*small\.json; run without --table first"):
-        accuracy.main(given)
+        small("small", "--table")
     (tmp_path / "small.json").write_text(json.dumps(ROWS))
     with pytest.raises(SystemExit, match=r"page\.md must hold the lines .*small: made by"):
-        accuracy.main(given)
+        small("--table")
+    with pytest.raises(SystemExit):
+        small("smal")
+    assert "there is no table 'smal'; there are small" in capsys.readouterr().err
+    monkeypatch.setitem(accuracy.TABLES, "video", accuracy.Table(camvid=True))
+    with pytest.raises(SystemExit):
+        small("video")
+    assert "video needs --camvid DIR" in capsys.readouterr().err

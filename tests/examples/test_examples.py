@@ -144,10 +144,23 @@ def test_adapt_video_says_what_is_wrong(tmp_path, arguments, message):
         run("adapt_video", *arguments, "--out", tmp_path)
 
 
-def test_adapt_video_refuses_a_misspelt_method(capsys):
+@pytest.mark.parametrize("method", ["dast", "dastc(False)", "dastc(memory=)", "dastc(memory=no)", "dastc().x", ""])
+def test_adapt_video_refuses_a_misspelt_method(method, capsys):
     with pytest.raises(SystemExit):
-        run("adapt_video", "--method", "dast")
-    assert "invalid choice: 'dast'" in capsys.readouterr().err
+        run("adapt_video", "--method", method)
+    said = capsys.readouterr().err
+    assert "must be one of source_only, dacs, tps, dastc" in said
+    assert f"got {method!r}" in said
+
+
+def test_adapt_video_takes_arguments_of_the_recipe(tmp_path):
+    methods = ["dacs", "dacs(decay=0.5)", 'dastc(align="none", memory=False)']
+    run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path, "--method", *methods)
+    assert [row["method"] for row in json.loads((tmp_path / "result.json").read_text())] == methods
+    names = {"dacs.pt", "dacs_decay=0.5.pt", "dastc_align=_none_memory=False.pt"}
+    assert {file.name for file in tmp_path.glob("*.pt")} == names
+    with pytest.raises(SystemExit, match=r"--method dastc\(memry=False\): DASTC: `memry` is no part of the method"):
+        run("adapt_video", *SMALL, "--out", tmp_path, "--method", "dastc(memry=False)")
 
 
 def test_a_sequence_cannot_be_source_and_target(tmp_path, camvid):
