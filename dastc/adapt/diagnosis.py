@@ -48,7 +48,7 @@ def label_quality(
         ``precision``.
 
     Raises:
-        ValueError: If a clip is not labelled, or ``bins`` < 1.
+        ValueError: If there is no clip, one is not labelled, or ``bins`` < 1.
 
     Source:
         Guo et al. 2017 for the calibration error.
@@ -61,6 +61,7 @@ def label_quality(
         True
     """
     check_at_least("label_quality", "bins", bins, 1)
+    _check_some("label_quality", clips=clips)
     said, truth, confidence, moving = [], [], [], []
     for clip in clips:
         labels = _truth("label_quality", clip)
@@ -69,7 +70,7 @@ def label_quality(
         said.append(_later(labelled.labels)[counted])
         truth.append(_later(labels)[counted])
         confidence.append(_later(labelled.weights)[counted])
-        if clip.flow is not None and clip.flow.shape[1]:
+        if clip.flow is not None:
             moving.append((clip.flow.norm(dim=2) > _MOVES)[counted])
     label, wanted, sure = (torch.cat(x).cpu() for x in (said, truth, confidence))
     right = (label == wanted).double()
@@ -107,7 +108,7 @@ def disagreement(
         ``own`` and ``warped``. Pixels that come from outside of the frame before do not count.
 
     Raises:
-        ValueError: If a clip is not labelled.
+        ValueError: If there is no clip, one is not labelled.
 
     Source:
         Ours.
@@ -119,6 +120,7 @@ def disagreement(
         >>> disagreement(Teacher(TinySegmenter(3)), [clip], 3)["share"]
         0.0
     """
+    _check_some("disagreement", clips=clips)
     differs, own_right, warped_right = [], [], []
     for clip in clips:
         truth = _later(_truth("disagreement", clip))
@@ -162,7 +164,7 @@ def class_geometry(
         which a source centroid of another class is nearer than that of their own).
 
     Raises:
-        ValueError: If a clip is not labelled, or ``features`` is no submodule.
+        ValueError: If there is no clip, one is not labelled, or ``features`` is no submodule.
 
     Source:
         Ours.
@@ -173,6 +175,7 @@ def class_geometry(
         >>> class_geometry(TinySegmenter(3), "neck", [clip], [clip], 3)["confused"]
         0.0
     """
+    _check_some("class_geometry", source=source, target=target)
     means, spreads, seen = [], [], []
     for clips in (source, target):
         total, mass = _unit_features(model, features, clips, num_classes, ignore_index)
@@ -255,6 +258,12 @@ def _unit_features(
             sums.append(total.sum(dim=0))
             masses.append(mass.sum(dim=0))
     return torch.stack(sums).sum(dim=0), torch.stack(masses).sum(dim=0)
+
+
+def _check_some(caller: str, **batches: Sequence[Clip]) -> None:
+    for name, clips in batches.items():
+        if not clips:
+            raise ValueError(f"{caller}: `{name}` must hold at least one batch of clips; got none.")
 
 
 def _truth(caller: str, clip: Clip) -> Tensor:
