@@ -5,7 +5,13 @@ from dastc.adapt.baselines import DACS, TPS, Oracle, SourceOnly
 from dastc.adapt.checkpoint import load_checkpoint, save_checkpoint
 from dastc.adapt.class_prior import ClassPrior
 from dastc.adapt.dastc import DASTC
-from dastc.adapt.diagnosis import class_geometry, disagreement, label_quality, loss_gradients
+from dastc.adapt.diagnosis import (
+    class_geometry,
+    disagreement,
+    label_quality,
+    loss_gradients,
+    pasted_shares,
+)
 from dastc.adapt.evaluate import Scores, evaluate
 from dastc.adapt.steps import labelled_by
 from dastc.adapt.teacher import Teacher
@@ -28,5 +34,6 @@ __all__ = [
     "labelled_by",
     "load_checkpoint",
     "loss_gradients",
+    "pasted_shares",
     "save_checkpoint",
 ]

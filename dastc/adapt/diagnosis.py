@@ -12,9 +12,10 @@ from dastc.adapt.steps import CrossFrame, labelled_by
 from dastc.adapt.teacher import Teacher
 from dastc.clip import Clip
 from dastc.functional import class_pool, resize_labels
+from dastc.fusion import SequencePatchFusion
 from dastc.models import FeatureTap, logits_of
 
-__all__ = ["class_geometry", "disagreement", "label_quality", "loss_gradients"]
+__all__ = ["class_geometry", "disagreement", "label_quality", "loss_gradients", "pasted_shares"]
 
 _MOVES = 1.0  # pixels from frame to frame
 
@@ -241,6 +242,45 @@ def loss_gradients(recipe: nn.Module, source: Clip, target: Clip) -> dict[str, d
     return {
         name: {"norm": float(pull.norm()), "cosine": _cosine(pull, everything - pull)} for name, pull in pulls.items()
     }
+
+
+@torch.no_grad()
+def pasted_shares(
+    fusion: SequencePatchFusion, source: Clip, target: Clip, num_classes: int, **templates: Clip
+) -> dict[str, list[float]]:
+    """Say how much of each class is pasted, and into which context.
+
+    Works on a copy: the fusion's bank and its random state stay as they were.
+
+    Args:
+        fusion: The fusion of a recipe.
+        source: A labelled clip.
+        target: A labelled clip of the same size.
+        num_classes: Number of classes K.
+        templates: ``source_patches`` and ``target_patches``, as of the fusion.
+
+    Returns:
+        ``in_source`` and ``in_target``: for each class, its share of all pixels of that context that were pasted, in
+        [0, 1]. The sum over the classes is the share that was pasted at all, without ignored pixels.
+
+    Raises:
+        ValueError: As of the fusion.
+
+    Source:
+        Ours.
+
+    Example:
+        >>> clip = Clip(torch.randn(1, 1, 3, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.long))
+        >>> pasted_shares(SequencePatchFusion(2), clip, clip, 2)
+        {'in_source': [1.0, 0.0], 'in_target': [1.0, 0.0]}
+    """
+    contexts = copy.deepcopy(fusion)(source, target, **templates)
+    shares = {}
+    for name, context in zip(("in_source", "in_target"), contexts, strict=True):
+        labels = context.clip.labels.where(context.mask, -1)
+        counts = torch.stack([(labels == k).sum() for k in range(num_classes)])
+        shares[name] = (counts / max(labels.numel(), 1)).tolist()
+    return shares
 
 
 def _unit_features(

@@ -6,7 +6,17 @@ import torch
 from torch import nn
 
 from dastc import Clip
-from dastc.adapt import DACS, DASTC, Teacher, class_geometry, disagreement, label_quality, loss_gradients
+from dastc.adapt import (
+    DACS,
+    DASTC,
+    Teacher,
+    class_geometry,
+    disagreement,
+    label_quality,
+    loss_gradients,
+    pasted_shares,
+)
+from dastc.fusion import SequencePatchFusion
 from dastc.models import TinySegmenter
 
 K = 4
@@ -209,6 +219,20 @@ def test_a_term_without_gradient_has_no_direction():
     pulls = loss_gradients(DACS(TinySegmenter(K, width=16), K), clip, clip)
     assert pulls["source"]["norm"] == 0
     assert math.isnan(pulls["source"]["cosine"])
+
+
+def test_pasted_shares_count_the_pixels_of_each_class_in_both_contexts():
+    fusion = SequencePatchFusion(K, classes=1, seed=5)
+    source, target = (
+        Clip(torch.full((2, 1, 3, 4, 4), float(i)), torch.randint(0, K, (2, 1, 4, 4)), None) for i in range(2)
+    )
+    shares = pasted_shares(fusion, source, target, K)
+    in_source, in_target = fusion(source, target)  # the copy drew what the original draws
+    for name, context, pasted in (("in_source", in_source, 1), ("in_target", in_target, 0)):
+        came = context.clip.frames[:, :, 0] == pasted
+        counts = [int((came & (context.clip.labels == k)).sum()) for k in range(K)]
+        assert 0 < sum(counts) < 32
+        assert shares[name] == pytest.approx([count / 32 for count in counts])
 
 
 def test_bad_clips_are_named():
