@@ -190,10 +190,7 @@ def make_recipe(method, model, space, seed):
 def train(method, args, source, target, scored, device):
     """Train one method, from its checkpoint if asked to; return the model and the seconds of training."""
     space, path = source.clips.label_space, args.out / f"{file_name(method)}.pt"
-    torch.manual_seed(args.seed)
-    recipe = make_recipe(method, TinySegmenter(len(space.names)), space, args.seed)
-    recipe.to(device=device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(recipe.model.parameters(), lr=args.lr, weight_decay=0.01)
+    recipe, optimizer = prepare(method, args, space, device)
     settings = {key: str(vars(args)[key]) for key in SETTINGS}
     first, seconds = 0, 0.0
     if args.resume and path.exists():
@@ -202,15 +199,8 @@ def train(method, args, source, target, scored, device):
     bar = tqdm(range(first, args.steps), initial=first, total=args.steps, desc=f"{method:>14}", dynamic_ncols=True)
     start, seen = time.perf_counter() - seconds, ""
     for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = args.lr * min(1, (step + 1) / 50) * (1 - step / args.steps) ** 0.9
-        clips = [draw(clips, args, step, domain).to(device) for domain, clips in enumerate((source, target))]
-        if method != "oracle":
-            clips[1] = clips[1]._replace(labels=None)  # no method can look, even by mistake
-        losses = recipe.step(*clips)
-        optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        optimizer.step()
+        clips = [clip.to(device) for clip in next_clips(args, step, source, target, method)]
+        losses = train_step(recipe, optimizer, clips, args, step)
         done = step + 1
         if done % args.save_every == 0 or done == args.steps:
             seconds = time.perf_counter() - start
@@ -222,6 +212,28 @@ def train(method, args, source, target, scored, device):
             terms = " ".join(f"{name}={value.item():.3f}" for name, value in losses.items() if name != "total")
             bar.set_postfix_str(seen + terms)
     return recipe.model.eval(), seconds
+
+
+def prepare(method, args, space, device="cpu"):
+    torch.manual_seed(args.seed)
+    recipe = make_recipe(method, TinySegmenter(len(space.names)), space, args.seed)
+    recipe.to(device=device, memory_format=torch.channels_last)
+    return recipe, torch.optim.AdamW(recipe.model.parameters(), lr=args.lr, weight_decay=0.01)
+
+
+def next_clips(args, step, source, target, method):
+    ours, theirs = (draw(clips, args, step, domain) for domain, clips in enumerate((source, target)))
+    return ours, theirs if method == "oracle" else theirs._replace(labels=None)  # no method can look, even by mistake
+
+
+def train_step(recipe, optimizer, clips, args, step):
+    for group in optimizer.param_groups:
+        group["lr"] = args.lr * min(1, (step + 1) / 50) * (1 - step / args.steps) ** 0.9
+    losses = recipe.step(*clips)
+    optimizer.zero_grad(set_to_none=True)
+    losses["total"].backward()
+    optimizer.step()
+    return losses
 
 
 def draw(clips, args, step, domain):

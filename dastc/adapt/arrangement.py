@@ -61,7 +61,7 @@ class Arrangement(NamedTuple):
     target_patches: bool = False
     feature_fusion: float = 0.0
     cross_frame: CrossFrame = "averaged"
-    class_prior: float = 0.0
+    class_prior: float = 1.0
     both_frames: bool = True
     temporal: bool = True
     align: Objective = "infonce"
@@ -69,9 +69,9 @@ class Arrangement(NamedTuple):
     memory: bool = True
     match_histograms: bool = False
     teacher: TeacherMode = "ema"
-    decay: float = 0.99
+    decay: float = 0.98
     weighting: Weighting = "share"
-    threshold: float = 0.968
+    threshold: float = 0.8
 
 
 class Switches(TypedDict, total=False):
@@ -158,11 +158,13 @@ ARRANGEMENTS = {
         target_patches=True,
         feature_fusion=0.3,
         cross_frame="warped",
+        class_prior=0.0,
         both_frames=False,
         align="mmd",
         align_weight=0.01,
         memory=False,
         match_histograms=True,
+        decay=0.99,
         weighting="none",
         threshold=0.9,
     ),

@@ -1,7 +1,7 @@
 """What happens inside an adaptation: how good its labels are, where its classes lie, what its losses pull at."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ def label_quality(
     num_classes: int,
     *,
     cross_frame: CrossFrame = "none",
+    adjust: Callable[[Tensor], Tensor] | None = None,
     threshold: float = 0.968,
     bins: int = 15,
     ignore_index: int = 255,
@@ -38,6 +39,7 @@ def label_quality(
         clips: Batches of labelled clips of the target. The labels are for looking at, never for training.
         num_classes: Number of classes K.
         cross_frame: Where labels come from; see :func:`dastc.adapt.labelled_by`.
+        adjust: Changes the teacher's logits; see :func:`dastc.adapt.labelled_by`.
         threshold: From which confidence on a label is confident, in [0, 1].
         bins: Intervals of confidence that the calibration error compares.
         ignore_index: Label of the pixels that take no part.
@@ -66,7 +68,7 @@ def label_quality(
     said, truth, confidence, moving = [], [], [], []
     for clip in clips:
         labels = _truth("label_quality", clip)
-        labelled = labelled_by(teacher, clip, cross_frame=cross_frame)
+        labelled = labelled_by(teacher, clip, cross_frame=cross_frame, adjust=adjust)
         counted = _later((labels >= 0) & (labels < num_classes) & (labels != ignore_index))
         said.append(_later(labelled.labels)[counted])
         truth.append(_later(labels)[counted])

@@ -136,7 +136,7 @@ def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
         {"bank": True, "rare_classes": (2,)},
         {"cross_frame": "none"},
         {"cross_frame": "warped"},
-        {"class_prior": 1.0},
+        {"class_prior": 0.0},
         {"both_frames": False},
         {"temporal": False},
         {"align": "none"},

@@ -147,7 +147,7 @@ def test_what_cannot_be_done_is_named(accuracy, small, tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit):
         small("smal")
     assert "there is no table 'smal'; there are small" in capsys.readouterr().err
-    monkeypatch.setitem(accuracy.TABLES, "video", accuracy.Table(camvid=True))
+    monkeypatch.setitem(accuracy.TABLES, "video", accuracy.Table(("dacs",), camvid=True))
     with pytest.raises(SystemExit):
         small("video")
     assert "video needs --camvid DIR" in capsys.readouterr().err

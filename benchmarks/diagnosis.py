@@ -1,0 +1,190 @@
+"""Watch recipes while they train, and draw what is seen: labels, weights, features and gradients.
+
+    python benchmarks/diagnosis.py            # train, record and draw; a finished recipe is not run again
+    python benchmarks/diagnosis.py --draw     # draw from the committed records alone
+
+Trains as examples/adapt_video.py does and looks at the `val` split of StreetClips, true labels of the target included:
+for understanding, never for training. Records: benchmarks/results/diagnosis/street.json; figures: docs/figures/.
+"""
+
+import argparse
+import importlib.util
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from tqdm import tqdm
+
+from dastc.adapt import class_geometry, disagreement, label_quality, labelled_by, loss_gradients, pasted_shares
+from dastc.adapt.steps import reweighted
+
+ROOT = Path(__file__).parents[1]
+METHODS = ("dacs", "dacs(threshold=0.8,decay=0.98)", "dastc(class_prior=0.0)", "dastc")
+RULES = ("none", "warped", "averaged")
+
+
+def main(argv=None):
+    args = parse(argv)
+    records = json.loads(args.records.read_text()) if args.records.exists() else {}
+    if not args.draw:
+        example = load_example()
+        for method in args.methods:
+            if method not in records:
+                records[method] = watch(example, method, args)
+                args.records.parent.mkdir(parents=True, exist_ok=True)
+                example.write_json(args.records, records)
+    args.figures.mkdir(parents=True, exist_ok=True)
+    draw_labels(records, args.figures / "labels.svg")
+    draw_classes(records, args.figures / "classes.svg")
+    draw_features(records, args.figures / "features.svg")
+    draw_gradients(records, args.figures / "gradients.svg")
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--every", type=int, default=60, help="steps between two looks")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--settings", nargs=argparse.REMAINDER, default=[], help="further arguments of adapt_video.py")
+    parser.add_argument("--records", type=Path, default=ROOT / "benchmarks/results/diagnosis/street.json")
+    parser.add_argument("--figures", type=Path, default=ROOT / "docs/figures")
+    parser.add_argument("--draw", action="store_true", help="train nothing")
+    return parser.parse_args(argv)
+
+
+def load_example():
+    spec = importlib.util.spec_from_file_location("adapt_video", ROOT / "examples/adapt_video.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def watch(example, method, ours):
+    """Train one recipe and look at it before the first step and then every so often."""
+    given = ["--method", method, "--split", "val", "--eval-clips", "24", "--steps", str(ours.steps)]
+    args = example.parse([*given, "--seed", str(ours.seed), *ours.settings])
+    source, target, scored = example.datasets(args)
+    seen = {"source": list(example.batches(source, most=24)), "target": list(example.batches(scored))}
+    recipe, optimizer = example.prepare(method, args, source.clips.label_space)
+    looks = []
+    for step in tqdm(range(args.steps), desc=method):
+        clips = example.next_clips(args, step, source, target, method)
+        if step % ours.every == 0 or step == args.steps - 1:
+            looks.append({"step": step, **look(recipe, seen, clips)})
+        example.train_step(recipe, optimizer, clips, args, step)
+    return {
+        "looks": looks, "names": list(source.clips.label_space.names), "seed": args.seed, "steps": args.steps,
+        "command": f"python benchmarks/diagnosis.py --methods '{method}'", "versions": example.versions(),
+        "device": example.device_name(torch.device("cpu")), "commit": example.commit(),
+    }  # fmt: skip
+
+
+def look(recipe, seen, clips):
+    """Measure everything on clips that are not trained on; gradients and pasted shares on the step's own."""
+    parts = getattr(recipe, "parts", recipe)  # DASTC keeps its switches together
+    adjust = recipe.class_prior if getattr(parts, "class_prior", 0) else None
+    was = recipe.training
+    recipe.eval()  # looking must not be counted by the class prior
+    classes, weights = recipe.num_classes, []
+    for clip in seen["target"]:
+        labelled = labelled_by(recipe.teacher, clip, cross_frame=getattr(parts, "cross_frame", "none"), adjust=adjust)
+        weights.append(reweighted(labelled, parts.weighting, threshold=parts.threshold).weights.mean())
+    labels = {
+        rule: label_quality(recipe.teacher, seen["target"], classes, cross_frame=rule, threshold=parts.threshold)
+        for rule in RULES
+    }
+    used = label_quality(
+        recipe.teacher,
+        seen["target"],
+        classes,
+        cross_frame=getattr(parts, "cross_frame", "none"),
+        threshold=parts.threshold,
+        adjust=adjust,
+    )
+    geometry = class_geometry(recipe.model, "neck", seen["source"], seen["target"], classes)
+    differs = disagreement(recipe.teacher, seen["target"], classes)
+    recipe.train(was)
+    source, target = clips
+    return {
+        "labels": labels, "used": used, "disagreement": differs, "weight": float(torch.stack(weights).mean()),
+        "geometry": geometry, "gradients": loss_gradients(recipe, source, target),
+        "pasted": pasted_shares(recipe.fusion, source, labelled_by(recipe.teacher, target), classes),
+    }  # fmt: skip
+
+
+def curve(axis, records, value, **style):
+    for number, (method, record) in enumerate(records.items()):
+        steps = [one["step"] for one in record["looks"]]
+        axis.plot(steps, [value(one) for one in record["looks"]], color=f"C{number}", label=method, **style)
+    axis.set_xlabel("step")
+
+
+def draw_labels(records, path):
+    figure, axes = plt.subplots(2, 3, figsize=(12, 6.5), layout="constrained")
+    shown = {
+        "accuracy of the labels that are learnt": lambda one: one["used"]["accuracy"],
+        "calibration error": lambda one: one["used"]["calibration_error"],
+        "mean weight of target pixels": lambda one: one["weight"],
+        "share of confident pixels": lambda one: one["used"]["confident"],
+        "accuracy where frames disagree: own (line), warped (dots)": lambda one: one["disagreement"]["own"],
+        "gain by the previous frame: averaged - own": (
+            lambda one: one["labels"]["averaged"]["accuracy"] - one["labels"]["none"]["accuracy"]
+        ),
+    }
+    for axis, (title, value) in zip(axes.flat, shown.items(), strict=True):
+        curve(axis, records, value)
+        axis.set_title(title, fontsize=9)
+    curve(axes[1, 1], records, lambda one: one["disagreement"]["warped"], linestyle=":")
+    axes[0, 0].legend(fontsize=8)
+    save(figure, path)
+
+
+def draw_classes(records, path):
+    figure, axes = plt.subplots(2, 1, figsize=(10, 6), layout="constrained", sharex=True)
+    for axis, measure in zip(axes, ("recall", "precision"), strict=True):
+        for number, (method, record) in enumerate(records.items()):
+            at = [i + 0.8 * (number + 0.5) / len(records) - 0.4 for i in range(len(record["names"]))]
+            axis.bar(at, record["looks"][-1]["used"][measure], 0.8 / len(records), label=method)
+            axis.set_xticks(range(len(record["names"])), record["names"])
+        axis.set_ylabel(f"{measure} of the labels, last look", fontsize=9)
+    axes[0].legend(fontsize=8, ncols=2)
+    save(figure, path)
+
+
+def draw_features(records, path):
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.4), layout="constrained")
+    shown = ("within_source", "within_target", "between_target", "across")
+    for axis, name in zip(axes, shown, strict=True):
+        curve(axis, records, lambda one, name=name: one["geometry"][name])
+        axis.set_title(f"{name} (1 - cosine)".replace("_", " "), fontsize=9)
+    axes[0].legend(fontsize=7)
+    save(figure, path)
+
+
+def draw_gradients(records, path):
+    figure, axes = plt.subplots(2, len(records), figsize=(3.4 * len(records), 5.5), layout="constrained", squeeze=False)
+    for column, (method, record) in zip(axes.T, records.items(), strict=True):
+        steps = [one["step"] for one in record["looks"]]
+        for axis, measure in zip(column, ("norm", "cosine"), strict=True):
+            for term in record["looks"][-1]["gradients"]:
+                axis.plot(steps, [one["gradients"][term][measure] for one in record["looks"]], label=term)
+            axis.set_ylabel(f"{measure} of the gradient", fontsize=9)
+            axis.set_xlabel("step")
+        column[0].set_yscale("log")
+        column[0].set_title(method, fontsize=9)
+        column[0].legend(fontsize=8)
+        column[1].axhline(0, color="0.8")
+    save(figure, path)
+
+
+def save(figure, path):
+    # without a date and with fixed ids, the same records give the same file
+    with plt.rc_context({"svg.hashsalt": "dastc"}):
+        figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def diagnosis(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("diagnosis")
+
+
+def test_recipes_are_watched_and_drawn_and_finished_ones_are_not_run_again(diagnosis, tmp_path, monkeypatch):
+    given = ["--methods", "dacs", "dastc", "--steps", "3", "--every", "2"]
+    given += ["--records", str(tmp_path / "r/street.json"), "--figures", str(tmp_path / "figures")]
+    small = ["--settings", "--clips", "4", "--size", "32", "48", "--batch", "2"]
+    diagnosis.main([*given, *small])
+    records = json.loads((tmp_path / "r/street.json").read_text())
+    assert list(records) == ["dacs", "dastc"]
+    assert [look["step"] for look in records["dacs"]["looks"]] == [0, 2]
+    assert set(records["dastc"]["looks"][0]["gradients"]) == {"in_source", "in_target", "align"}
+    drawn = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    assert set(drawn) == {"labels.svg", "classes.svg", "features.svg", "gradients.svg"}
+
+    monkeypatch.setattr(diagnosis, "watch", lambda *_: pytest.fail("a finished recipe must not run again"))
+    diagnosis.main([*given, *small])
+    diagnosis.main([*given, "--draw"])
+    assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == drawn
+
+
+def test_looking_changes_nothing(diagnosis, monkeypatch):
+    example = diagnosis.load_example()
+    prepare = example.prepare
+    weights = []
+    for every in (1, 100):
+        given = ["--methods", "dastc(class_prior=0.5)", "--steps", "3", "--every", str(every)]
+        args = diagnosis.parse([*given, "--settings", "--clips", "4", "--size", "32", "48", "--batch", "2"])
+        made = []
+        with monkeypatch.context() as patch:
+            patch.setattr(example, "prepare", lambda *a, made=made: made.append(prepare(*a)) or made[-1])
+            diagnosis.watch(example, args.methods[0], args)
+        weights.append(made[0][0].state_dict())
+    for (name, one), other in zip(weights[0].items(), weights[1].values(), strict=True):
+        assert one is other is None or one.equal(other), name
