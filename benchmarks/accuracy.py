@@ -41,7 +41,38 @@ DACS_PRIOR = "dastc(source_context=False,clean_source=True,cross_frame='none',al
 LONGER = f"{DACS_ALIKE} --steps 750"  # takes at least as long as 600 steps of DA-STC
 STREET = ("source_only", "dacs", DACS_ALIKE, LONGER, "tps", "dastc", "dastc(class_prior=0.0)", DACS_PRIOR, "oracle")
 CAMVID = ("source_only", "dacs", DACS_ALIKE, "dastc")
+# what the defaults were chosen by: DASTC's first defaults, then with other weights, then with the class prior
+FIRST, SURER, PRIOR = (
+    f"threshold={threshold},class_prior={prior},decay=0.99"
+    for threshold, prior in ((0.968, 0.0), (0.9, 0.0), (0.9, 1.0))
+)
+CHOICES = (
+    "dacs",
+    "dacs(threshold=0.9)",
+    f"dastc({FIRST})",
+    f"dastc({FIRST},align='none')",
+    f"dastc({FIRST},clean_source=True)",
+    f"dastc({FIRST},weighting='confidence')",
+    f"dastc({SURER})",
+    f"dastc({SURER},align='none')",
+    f"dastc({SURER},clean_source=True)",
+    f"dastc({SURER},cross_frame='agreeing')",
+    f"dastc({SURER},cross_frame='none')",
+    f"dastc({SURER},match_histograms=True)",
+    "dastc(threshold=0.8,class_prior=0.0,decay=0.99)",
+    "dastc(threshold=0.9,class_prior=0.0,decay=0.98)",
+    "dastc(threshold=0.968,class_prior=1.0,decay=0.99)",
+    f"dastc({PRIOR})",
+    f"dastc({PRIOR},align='cdd')",
+    f"dastc({PRIOR},align='none')",
+    f"dastc({PRIOR},align_weight=1.0)",
+    f"dastc({PRIOR},clean_source=True)",
+    f"dastc({PRIOR},cross_frame='none')",
+    f"dastc({PRIOR},source_context=False,clean_source=True,cross_frame='none',align='none')",
+    "dastc(threshold=0.8,class_prior=1.0,decay=0.98)",
+)
 TABLES = {
+    "choices": Table(CHOICES, ("--split", "val"), against=(f"dastc({FIRST})",), seeds=(0, 1)),
     "street": Table(STREET, against=("source_only", DACS_ALIKE, "dastc")),
     "camvid": Table(CAMVID, seeds=(10, 11, 12), camvid=True),
     "camvid_images": Table(CAMVID, ("--frames", "1"), seeds=(10, 11, 12), camvid=True),

@@ -13,6 +13,7 @@ from dastc.adapt.diagnosis import (
     pasted_shares,
 )
 from dastc.adapt.evaluate import Scores, evaluate
+from dastc.adapt.label_free import LabelFreeScores, evaluate_without_labels
 from dastc.adapt.steps import labelled_by
 from dastc.adapt.teacher import Teacher
 
@@ -23,6 +24,7 @@ __all__ = [
     "TPS",
     "Arrangement",
     "ClassPrior",
+    "LabelFreeScores",
     "Oracle",
     "Scores",
     "SourceOnly",
@@ -30,6 +32,7 @@ __all__ = [
     "class_geometry",
     "disagreement",
     "evaluate",
+    "evaluate_without_labels",
     "label_quality",
     "labelled_by",
     "load_checkpoint",
