@@ -234,6 +234,18 @@ def test_patches_of_the_target_keep_the_confidence_of_their_labels():
     assert (weights < 0.9).all()  # an untrained teacher is sure of nothing
 
 
+def test_the_teacher_is_kept_to_how_often_the_source_shows_each_class():
+    recipe, (source, target) = make("dastc", class_prior=0.7), clips()
+    fused = spied(recipe.fusion)
+    recipe.step(source, target)
+    shown = torch.bincount(source.labels.clamp(min=0)[source.labels < K], minlength=K).float()
+    torch.testing.assert_close(recipe.class_prior.shown, shown / shown.sum())
+    assert recipe.class_prior.strength == 0.7
+    expected = labelled_by(recipe.teacher, target, cross_frame="averaged", adjust=recipe.class_prior.eval())
+    assert torch.equal(fused[0][0][1].labels, expected.labels)
+    assert not torch.equal(expected.labels, labelled_by(recipe.teacher, target, cross_frame="averaged").labels)
+
+
 def test_aggregation_sees_the_weights_and_the_flow_of_the_fused_clips():
     recipe = make("dastc", weighting="confidence")
     aggregated, fused = spied(recipe.aggregator), spied(recipe.fusion)
