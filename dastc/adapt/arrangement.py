@@ -23,9 +23,12 @@ class Arrangement(NamedTuple):
     Args:
         fusion: ``"exchange"``: two complementary clips of this step's source and target; ``"shared"``: patches of the
             step before, in both contexts; ``"none"``: no fused clips.
+        complementary: Of ``"exchange"``: one mask for both contexts; else each has its own.
         source_context: Train on the clip in source context, too (else in target context only).
         clean_source: Train on the source as it is, too.
         clean_target: Train on the target as it is, too.
+        masked_target: Share of the target that is hidden in a further clip to train on, in [0, 1); 0 is off. See
+            :func:`dastc.functional.hide_blocks`. Not a part of DA-STC.
         target_weight: Weight of the losses in target context, dimensionless.
         rare_probability: Probability that rare classes are pasted in addition to those drawn.
         bank: Paste static patches of rare classes from a :class:`~dastc.fusion.PatchBank`.
@@ -52,9 +55,11 @@ class Arrangement(NamedTuple):
     """
 
     fusion: Fusion = "exchange"
+    complementary: bool = True
     source_context: bool = True
     clean_source: bool = False
     clean_target: bool = False
+    masked_target: float = 0.0
     target_weight: float = 1.0
     rare_probability: float = 0.0
     bank: bool = False
@@ -78,9 +83,11 @@ class Switches(TypedDict, total=False):
     """The fields of :class:`Arrangement`, each of them optional, for type checkers and editors."""
 
     fusion: Fusion
+    complementary: bool
     source_context: bool
     clean_source: bool
     clean_target: bool
+    masked_target: float
     target_weight: float
     rare_probability: float
     bank: bool
@@ -143,6 +150,8 @@ def _check_values(parts: Arrangement) -> None:
     check_choice("DASTC", "weighting", parts.weighting, get_args(Weighting))
     for name in ("rare_probability", "feature_fusion", "class_prior", "threshold", "decay"):
         check_between("DASTC", name, getattr(parts, name), 0, 1)
+    if not 0 <= parts.masked_target < 1:
+        raise ValueError(f"DASTC: `masked_target` must lie in [0, 1); got {parts.masked_target}.")
     for name in ("target_weight", "align_weight"):
         check_at_least("DASTC", name, getattr(parts, name), 0)
 

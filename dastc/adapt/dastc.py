@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from dastc._core.random_state import RandomState
 from dastc.adapt.arrangement import Switches, arrange
 from dastc.adapt.class_prior import ClassPrior
 from dastc.adapt.clip_template import ClipTemplate
@@ -25,7 +26,7 @@ from dastc.adapt.teacher import Teacher
 from dastc.aggregation import CategoryAggregator, CategoryMemory
 from dastc.clip import Clip
 from dastc.data import PhotometricJitter
-from dastc.functional import match_histograms
+from dastc.functional import hide_blocks, match_histograms
 from dastc.fusion import FusedClip, PatchBank, SequencePatchFusion, ShallowFeatureFusion
 from dastc.losses import CentroidAlignmentLoss
 from dastc.models import FeatureTap, VideoSegmenter
@@ -102,10 +103,12 @@ class DASTC(nn.Module):
             num_classes,
             rare_classes=rare_classes,
             rare_probability=parts.rare_probability,
+            complementary=parts.complementary,
             bank=PatchBank(num_classes, classes=rare_classes, ignore_index=ignore_index) if parts.bank else None,
             seed=seed,
             ignore_index=ignore_index,
         )
+        self.hiding = RandomState(seed)
         self.class_prior = ClassPrior(num_classes, strength=parts.class_prior, ignore_index=ignore_index)
         self.feature_fusion = ShallowFeatureFusion(parts.feature_fusion)
         self.aggregator = CategoryAggregator(
@@ -142,6 +145,9 @@ class DASTC(nn.Module):
         if self.parts.clean_target:
             weight = self.parts.target_weight
             passes.append(self._run("target", target, _everywhere(target, False), weight=weight))
+        if self.parts.masked_target > 0:
+            weight = self.parts.target_weight
+            passes.append(self._run("masked", target, _everywhere(target, False), weight=weight, hide=True))
         return passes
 
     def _fused(self, source: Clip, target: Clip, confident: Clip) -> list["_Pass"]:
@@ -183,8 +189,13 @@ class DASTC(nn.Module):
             target_patches = None
         return self.fusion(source, target, source_patches, target_patches)  # type: ignore[no-any-return]
 
-    def _run(self, name: str, clip: Clip, from_source: Tensor, *, weight: float = 1.0) -> "_Pass":
+    def _run(self, name: str, clip: Clip, from_source: Tensor, *, weight: float = 1.0, hide: bool = False) -> "_Pass":
         clip = augmented(self.augment, clip)
+        if hide:
+            # blocks as large as a sixth of the height: what is in one must be told from around it
+            share, block = self.parts.masked_target, max(1, clip.frames.shape[-2] // 6)
+            frames = hide_blocks(clip.frames, share, block=block, generator=self.hiding.generator)
+            clip = clip._replace(frames=frames)
         clip = clip if self.whole else clip.last()
         with nullcontext() if self.features is None else self.features.read() as reading:
             logits = segment(self.model, clip)

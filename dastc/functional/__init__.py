@@ -1,7 +1,7 @@
 """The stateless surface: operators on tensors, and small pure functions of labels and centroids."""
 
 from dastc.functional.alignment import cdd, infonce, inter_class, intra_class, margin, mmd
-from dastc.functional.appearance import match_histograms
+from dastc.functional.appearance import hide_blocks, match_histograms
 from dastc.functional.centroids import Centroids, centroids_from_sums
 from dastc.functional.confidence import confidence_weights
 from dastc.functional.labels import class_presence, draw_classes, resize_labels, warp_labels
@@ -25,6 +25,7 @@ __all__ = [
     "confidence_weights",
     "draw_classes",
     "flow_warp",
+    "hide_blocks",
     "infonce",
     "inter_class",
     "intra_class",

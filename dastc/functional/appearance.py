@@ -1,10 +1,46 @@
-"""Appearance of frames: matching histograms across domains."""
+"""Appearance of frames: matching histograms across domains, hiding blocks."""
 
+import torch
 from torch import Tensor
 
-from dastc._core.checks import check_dtype, check_shape
+from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
 
-__all__ = ["match_histograms"]
+__all__ = ["hide_blocks", "match_histograms"]
+
+
+def hide_blocks(frames: Tensor, share: float, *, block: int, generator: torch.Generator | None = None) -> Tensor:
+    """Set random square blocks of a clip to 0, the same ones in all of its frames.
+
+    What is hidden must then be told from what is around it.
+
+    Args:
+        frames: Normalised frames, so that 0 is the mean colour.
+        share: Probability of each block to be hidden, in [0, 1].
+        block: Side of the blocks in pixels; those at the right and the lower border may be cut.
+        generator: CPU generator to draw from.
+
+    Shape:
+        - frames: ``(B, T, 3, H, W)``, any dtype.
+        - output: the same.
+
+    Raises:
+        ValueError: If the shape does not fit or an argument is out of range.
+
+    Source:
+        Hoyer et al. 2023 (masked image consistency), METHOD 9; the same blocks in all frames are ours.
+
+    Example:
+        >>> hide_blocks(torch.ones(1, 2, 3, 4, 4), 1.0, block=2).sum()
+        tensor(0.)
+    """
+    sizes = check_shape("hide_blocks", "frames", frames, "B T 3 H W", {"3": 3})
+    check_between("hide_blocks", "share", share, 0, 1)
+    check_at_least("hide_blocks", "block", block, 1)
+    down, across = (-(-sizes[axis] // block) for axis in "HW")
+    hidden = torch.rand((sizes["B"], 1, 1, down, across), generator=generator) < share
+    hidden = hidden.to(frames.device, non_blocking=True)
+    hidden = hidden.repeat_interleave(block, dim=3).repeat_interleave(block, dim=4)
+    return frames.masked_fill(hidden[..., : sizes["H"], : sizes["W"]], 0)
 
 
 def match_histograms(frames: Tensor, reference: Tensor) -> Tensor:

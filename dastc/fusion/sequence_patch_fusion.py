@@ -46,7 +46,8 @@ class SequencePatchFusion(nn.Module):
 
     - *exchange*, without ``source_patches``: a class mask M is drawn on the source clip. In target context lies the
       source where M, else the target; in source context the target where M, else the source. Two complementary
-      clips: every pixel of both domains is used once.
+      clips: every pixel of both domains is used once. With ``complementary=False`` each of the two has a mask of its
+      own, drawn independently.
     - *shared*, with ``source_patches``: patches of the drawn classes of that template are pasted into both contexts,
       then those of the bank, then confident patches of ``target_patches``, of other classes.
 
@@ -59,6 +60,7 @@ class SequencePatchFusion(nn.Module):
         rare_probability: Probability, for each sample, that its rare classes are added.
         classes: Below 1, the share of the source classes present to draw; from 1 on, how many.
         target_classes: The same for the classes of the target patches.
+        complementary: In the exchange form, one mask for both contexts. Without effect on the shared form.
         threshold: Least weight (confidence) of a target pixel for it to be pasted, in [0, 1].
         bank: Static patches to paste in both contexts, in either form; it is filled from the source clips.
         bank_classes: How many classes to take from the bank.
@@ -98,6 +100,7 @@ class SequencePatchFusion(nn.Module):
         rare_probability: float = 1.0,
         classes: float = 0.5,
         target_classes: float = 2,
+        complementary: bool = True,
         threshold: float = 0.9,
         bank: PatchBank | None = None,
         bank_classes: int = 2,
@@ -118,6 +121,7 @@ class SequencePatchFusion(nn.Module):
         self.num_classes, self.rare_classes, self.rare_probability = num_classes, tuple(rare_classes), rare_probability
         self.classes, self.target_classes, self.threshold = classes, target_classes, threshold
         self.bank, self.bank_classes, self.opacity = bank, bank_classes, opacity
+        self.complementary = complementary
         self.seed, self.ignore_index = seed, ignore_index
         self.random = RandomState(seed)
         rare = torch.zeros(num_classes, dtype=torch.bool)
@@ -142,13 +146,14 @@ class SequencePatchFusion(nn.Module):
         pasted = source if source_patches is None else source_patches
         table = self._draw_source_classes(pasted)
         if source_patches is None:
+            other = table if self.complementary else self._draw_source_classes(source)
             in_source, mask = self._paste(target, source, table, key=source.labels)
-            in_target, _ = self._paste(source, target, table)
+            in_target, its_mask = self._paste(source, target, other)
         else:
             in_source, mask = self._paste(pasted, source, table)
-            in_target, _ = self._paste(pasted, target, table)
+            in_target, its_mask = self._paste(pasted, target, table)
         nothing = torch.zeros_like(mask)
-        contexts = FusedClip(in_source, mask, nothing), FusedClip(in_target, mask, nothing)
+        contexts = FusedClip(in_source, mask, nothing), FusedClip(in_target, its_mask, nothing)
         if self.bank is not None:
             contexts = self._paste_bank(self.bank, *contexts)
         if target_patches is not None:
@@ -214,6 +219,7 @@ class SequencePatchFusion(nn.Module):
         return (
             f"num_classes={self.num_classes}, rare_classes={self.rare_classes}, "
             f"rare_probability={self.rare_probability}, classes={self.classes}, target_classes={self.target_classes}, "
+            f"complementary={self.complementary}, "
             f"threshold={self.threshold}, bank_classes={self.bank_classes}, opacity={self.opacity}, seed={self.seed}, "
             f"ignore_index={self.ignore_index}"
         )

@@ -85,6 +85,19 @@ def test_label_quality_counts_what_a_loop_counts():
         assert quality[name] == pytest.approx(value, abs=1e-5), name
 
 
+def test_calibration_error_of_doubt_and_of_conceit_do_not_cancel():
+    said, labels = torch.zeros(1, 1, 1, 4), torch.tensor([0, 0, 1, 1]).view(1, 1, 1, 4)
+    clip = told(labels, said, torch.tensor([0.5, 0.5, 0.9, 0.9]).view(1, 1, 1, 4))  # always right, never right
+    assert label_quality(Teacher(Told()), [clip], K)["calibration_error"] == pytest.approx((0.5 + 0.9) / 2)
+
+
+def test_label_quality_is_that_of_adjusted_labels():
+    clip = told(torch.ones(1, 1, 2, 2, dtype=torch.long), torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.9))
+    toward_one = torch.tensor([0.0, 9.0, 0.0, 0.0]).view(-1, 1, 1)
+    assert label_quality(Teacher(Told()), [clip], K)["accuracy"] == 0
+    assert label_quality(Teacher(Told()), [clip], K, adjust=lambda logits: logits + toward_one)["accuracy"] == 1
+
+
 def test_label_quality_of_batches_is_that_of_all_clips():
     clip = some_clips()
     parts = [Clip(*(None if x is None else x[i : i + 1] for x in clip)) for i in range(3)]
@@ -169,6 +182,10 @@ def test_class_geometry_of_known_directions():
     )
     swapped = class_geometry(Directions(), "features", [source], [turned(math.pi / 2, 0.0)], 2)
     assert swapped["confused"] == 1
+    # one target class lies nearest to the other's source, the other to its own
+    one_wrong = class_geometry(Directions(), "features", [source], [turned(1.2, 1.5)], 2)
+    assert one_wrong["confused"] == 0.5
+    assert class_geometry(Directions(), "features", [turned(1.2, 1.5)], [source], 2)["confused"] == 0
     # one class, half of it at 0 and half at 90 degrees: every pixel is 45 degrees from the mean
     spread = turned(0.0, math.pi / 2)._replace(labels=torch.zeros(1, 1, 2, 2, dtype=torch.long))
     within = class_geometry(Directions(), "features", [spread], [spread], 2)["within_source"]

@@ -46,6 +46,16 @@ def test_density_of_groups_of_equal_predictions():
     assert three < math.log(2) + 1e-6  # of three predictions, each has two neighbours at most
 
 
+def test_density_compares_directions_and_not_lengths():
+    # two groups of predictions that differ in how sure they are; by cosine, and by nothing else
+    probability = Says(2.0)(torch.tensor([[[[0, 1]]]]).float()).softmax(dim=1)[0, :, 0].T.repeat(8, 1)  # (16, K)
+    cosine = float(torch.cosine_similarity(probability[0], probability[1], dim=0))
+    weights = torch.tensor([1 / 0.05] * 7 + [cosine / 0.05] * 8).softmax(dim=0)
+    expected = float(-(weights * weights.log()).sum())
+    labels = torch.tensor([0, 1]).repeat(8).view(1, 1, 4, 4)
+    assert evaluate_without_labels(Says(2.0), [clip_of(labels)], K).density == pytest.approx(expected, rel=1e-4)
+
+
 def test_consistency_is_that_of_evaluate_and_labels_are_not_looked_at():
     clip = Clip(torch.randn(2, 2, 3, 16, 16), torch.randint(0, K, (2, 2, 16, 16)), torch.randn(2, 1, 2, 16, 16))
     model = TinySegmenter(K, width=16)

@@ -131,6 +131,8 @@ def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
         {"source_context": False},
         {"clean_source": True},
         {"clean_target": True},
+        {"complementary": False},
+        {"masked_target": 0.5},
         {"target_weight": 0.3},
         {"rare_probability": 1.0, "rare_classes": (0, 1, 2)},
         {"bank": True, "rare_classes": (2,)},

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dastc.functional import match_histograms
+from dastc.functional import hide_blocks, match_histograms
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SEEDS = st.integers(0, 2**31 - 1)
@@ -122,3 +122,37 @@ _F = torch.zeros(2, 1, 3, 4, 5)
 def test_errors(frames, reference, kind, text):
     with _raises(kind, f"match_histograms: {text}"):
         match_histograms(frames, reference)
+
+
+@given(SEEDS, st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.floats(0, 1))
+def test_whole_blocks_are_hidden_in_all_frames_and_the_rest_is_untouched(seed, height, width, block, share):
+    frames = 1 + torch.rand(2, 3, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    out = hide_blocks(frames, share, block=block, generator=torch.Generator().manual_seed(seed))
+    hidden = out == 0
+    assert torch.equal(out[~hidden], frames[~hidden])
+    assert torch.equal(hidden, hidden[:, :1, :1].expand_as(hidden))
+    for y in range(0, height, block):
+        for x in range(0, width, block):
+            inside = hidden[:, 0, 0, y : y + block, x : x + block].flatten(1)
+            assert (inside == inside[:, :1]).all()
+
+
+def test_the_share_of_hidden_blocks_is_that_asked_for():
+    frames = torch.ones(4, 1, 3, 50, 50)
+    for share in (0.0, 0.3, 1.0):
+        hidden = hide_blocks(frames, share, block=1, generator=torch.Generator().manual_seed(0)) == 0
+        assert float(hidden.float().mean()) == pytest.approx(share, abs=0.03)
+    blocks = hide_blocks(frames, 0.5, block=50, generator=torch.Generator().manual_seed(1)).flatten(1).sum(1)
+    assert len(blocks.unique()) == 2  # each sample draws its own
+
+
+def test_bad_arguments_of_hiding_are_named():
+    frames = torch.ones(1, 1, 3, 4, 4)
+    with pytest.raises(
+        ValueError, match=r"hide_blocks: `frames` must have shape \(B, T, 3, H, W\); got \(1, 3, 4, 4\)"
+    ):
+        hide_blocks(frames[0], 0.5, block=2)
+    with pytest.raises(ValueError, match=r"hide_blocks: `share` must lie in \[0, 1\]; got 1.5"):
+        hide_blocks(frames, 1.5, block=2)
+    with pytest.raises(ValueError, match="hide_blocks: `block` must be at least 1; got 0"):
+        hide_blocks(frames, 0.5, block=0)

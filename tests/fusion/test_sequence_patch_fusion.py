@@ -222,6 +222,21 @@ def test_a_clip_without_weights_counts_fully(lacking):
         assert (given_.clip.weights[owner == lacking] == 1).all()
 
 
+def test_contexts_with_masks_of_their_own_each_follow_the_source_labels():
+    source, target = (_clip(domain, Sizes(b=8, h=8, w=8), ignored=False) for domain in range(2))
+    in_source, in_target = SequencePatchFusion(6, complementary=False, seed=2)(source, target)
+    here, there = _owner(in_source, source, target), _owner(in_target, source, target)
+    assert torch.equal(here == 1, in_source.mask)
+    assert torch.equal(there == 0, in_target.mask)
+    drawn = [_pasted_classes(source.labels, mask, 6) for mask in (in_source.mask, in_target.mask)]
+    for classes, mask in zip(drawn, (in_source.mask, in_target.mask), strict=True):
+        assert classes.sum(1).eq(3).all()  # half of the six
+        whole = classes.gather(1, source.labels.flatten(1)).view(mask.shape)
+        assert torch.equal(mask, whole)
+    assert (drawn[0] != drawn[1]).any(1).sum() >= 4
+    assert not (in_source.static | in_target.static).any()
+
+
 # --- shared
 
 
@@ -529,11 +544,11 @@ def test_dtypes_pass_through(dtype):
 def test_extra_repr_shows_the_arguments():
     fusion = SequencePatchFusion(
         9, rare_classes=[1, 2], rare_probability=0.25, classes=3, target_classes=0.75, threshold=0.8,
-        bank=_bank(), bank_classes=1, opacity=0.5, seed=11, ignore_index=-1,
+        complementary=False, bank=_bank(), bank_classes=1, opacity=0.5, seed=11, ignore_index=-1,
     )  # fmt: skip
     assert fusion.extra_repr() == (
-        "num_classes=9, rare_classes=(1, 2), rare_probability=0.25, classes=3, target_classes=0.75, threshold=0.8, "
-        "bank_classes=1, opacity=0.5, seed=11, ignore_index=-1"
+        "num_classes=9, rare_classes=(1, 2), rare_probability=0.25, classes=3, target_classes=0.75, "
+        "complementary=False, threshold=0.8, bank_classes=1, opacity=0.5, seed=11, ignore_index=-1"
     )
     assert "PatchBank" in repr(fusion)
 
