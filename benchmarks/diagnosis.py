@@ -20,7 +20,7 @@ from dastc.adapt import class_geometry, disagreement, label_quality, labelled_by
 from dastc.adapt.steps import reweighted
 
 ROOT = Path(__file__).parents[1]
-METHODS = ("dacs", "dacs(threshold=0.8,decay=0.98)", "dastc(class_prior=0.0)", "dastc")
+METHODS = ("dacs", "dastc(class_prior=0.0)", "dastc")
 RULES = ("none", "warped", "averaged")
 
 
