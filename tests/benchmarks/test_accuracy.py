@@ -145,8 +145,8 @@ def test_what_cannot_be_done_is_named(accuracy, small, tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit, match=r"page\.md must hold the lines .*small: made by"):
         small("--table")
     with pytest.raises(SystemExit):
-        small("smal")
-    assert "there is no table 'smal'; there are small" in capsys.readouterr().err
+        small("street")
+    assert "there is no table 'street'; there are small" in capsys.readouterr().err
     monkeypatch.setitem(accuracy.TABLES, "video", accuracy.Table(("dacs",), camvid=True))
     with pytest.raises(SystemExit):
         small("video")
