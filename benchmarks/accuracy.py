@@ -75,7 +75,6 @@ TABLES = {
     "choices": Table(CHOICES, ("--split", "val"), against=(f"dastc({FIRST})",), seeds=(0, 1)),
     "street": Table(STREET, against=("source_only", DACS_ALIKE, "dastc")),
     "camvid": Table(CAMVID, seeds=(10, 11, 12), camvid=True),
-    "camvid_images": Table(CAMVID, ("--frames", "1"), seeds=(10, 11, 12), camvid=True),
 }
 
 
