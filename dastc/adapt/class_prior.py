@@ -74,16 +74,19 @@ class ClassPrior(nn.Module):
         labels = without_ignored(labels.flatten(), self.num_classes, self.ignore_index)
         outside = (labels < 0) | (labels >= self.num_classes)
         # without host synchronisation: what takes no part is counted in a bin of its own
-        counts = self.shown.new_zeros(self.num_classes + 1)
-        counts.index_add_(0, labels.where(~outside, self.num_classes), torch.ones_like(labels, dtype=counts.dtype))
-        self._fade("shown", counts[:-1])
+        # and in integers, since float32 stops counting ones at 2^24
+        counts = labels.new_zeros(self.num_classes + 1)
+        counts.index_add_(0, labels.where(~outside, self.num_classes), torch.ones_like(labels))
+        self._fade("shown", counts[:-1].to(self.shown.dtype))
 
     def forward(self, logits: Tensor) -> Tensor:
         """Shift logits of the target; in training mode, count what they say first."""
         check_shape("ClassPrior", "logits", logits, "B T K h w", {"K": self.num_classes})
         check_dtype("ClassPrior", "logits", logits, "float")
         if self.training:
-            self._fade("said", logits.detach().float().softmax(dim=2).sum(dim=(0, 1, 3, 4)))
+            # one broken frame must not spoil the running share for good
+            said = logits.detach().float().softmax(dim=2).nan_to_num(0)
+            self._fade("said", said.sum(dim=(0, 1, 3, 4)))
         ratio = (_share(self.shown) + _FLOOR) / (_share(self.said) + _FLOOR)
         return logits + self.strength * ratio.log().to(logits.dtype).view(-1, 1, 1)
 

@@ -279,8 +279,9 @@ def pasted_shares(
     contexts = copy.deepcopy(fusion)(source, target, **templates)
     shares = {}
     for name, context in zip(("in_source", "in_target"), contexts, strict=True):
-        labels = context.clip.labels.where(context.mask, -1)
-        counts = torch.stack([(labels == k).sum() for k in range(num_classes)])
+        labels = context.clip.labels
+        pasted = labels[context.mask & (labels >= 0) & (labels < num_classes)]
+        counts = torch.bincount(pasted, minlength=num_classes)
         shares[name] = (counts / max(labels.numel(), 1)).tolist()
     return shares
 
@@ -315,7 +316,8 @@ def _truth(caller: str, clip: Clip) -> Tensor:
 
 
 def _later(x: Tensor | None) -> Tensor:
-    assert x is not None  # labelled_by gives both
+    if x is None:
+        raise ValueError("diagnosis: `labelled_by` must give labels and weights; got None.")
     return x[:, 1:] if x.shape[1] > 1 else x
 
 

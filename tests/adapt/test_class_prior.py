@@ -76,6 +76,14 @@ def test_a_class_that_is_never_shown_is_held_back_but_not_forbidden():
     assert -10 < shift[1] - shift[0] < -1
 
 
+def test_a_broken_frame_does_not_spoil_what_comes_after():
+    broken = ClassPrior(K)
+    broken(torch.full((1, 1, K, 2, 2), float("nan")))
+    broken(logits_of(shares([4, 3, 2, 1])))
+    assert broken.said.isfinite().all()
+    torch.testing.assert_close(broken.said, shares([4, 3, 2, 1]))
+
+
 def test_in_evaluation_mode_nothing_is_counted():
     prior = ClassPrior(K).eval()
     before = copy.deepcopy(prior.state_dict())

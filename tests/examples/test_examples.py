@@ -154,10 +154,10 @@ def test_adapt_video_refuses_a_misspelt_method(method, capsys):
 
 
 def test_adapt_video_takes_arguments_of_the_recipe(tmp_path):
-    methods = ["dacs", "dacs(decay=0.5)", 'dastc(align="none", memory=False)']
+    methods = ["dacs", "dacs(decay=0.5)", "oracle(seed=3)", 'dastc(align="none", memory=False)']
     run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path, "--method", *methods)
     assert [row["method"] for row in json.loads((tmp_path / "result.json").read_text())] == methods
-    names = {"dacs.pt", "dacs_decay=0.5.pt", "dastc_align=_none_memory=False.pt"}
+    names = {"dacs.pt", "dacs_decay=0.5.pt", "oracle_seed=3.pt", "dastc_align=_none_memory=False.pt"}
     assert {file.name for file in tmp_path.glob("*.pt")} == names
     with pytest.raises(SystemExit, match=r"--method dastc\(memry=False\): DASTC: `memry` is no part of the method"):
         run("adapt_video", *SMALL, "--out", tmp_path, "--method", "dastc(memry=False)")
