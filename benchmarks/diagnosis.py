@@ -47,7 +47,7 @@ def parse(argv):
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--every", type=int, default=60, help="steps between two looks")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--settings", nargs=argparse.REMAINDER, default=[], help="further arguments of adapt_video.py")
+    parser.add_argument("--settings", nargs=argparse.REMAINDER, default=["--shift", "1"], help="of adapt_video.py")
     parser.add_argument("--records", type=Path, default=ROOT / "benchmarks/results/diagnosis/street.json")
     parser.add_argument("--figures", type=Path, default=ROOT / "docs/figures")
     parser.add_argument("--draw", action="store_true", help="train nothing")

@@ -282,6 +282,20 @@ def test_nan_logits_give_nan_confidence_and_labels_in_range(form):
     assert ((found.labels >= 0) & (found.labels < 5)).all()
 
 
+@given(seed=SEEDS, form=st.sampled_from(["flow", "both"]), rows=st.integers(1, 7))
+def test_rows_of_the_earlier_frame_are_kept_from_band_to_band(seed, form, rows):
+    # whole rows that jump up and down: the next band needs rows before, after, within and far from those kept
+    logits, flow, previous = _case(seed, (2, 3, 13, 5, 60, 7), reach=0.3)
+    rng = torch.Generator().manual_seed(seed)
+    flow[:, 1] += torch.randint(-8, 9, (60, 1), generator=rng).to(flow)
+    asked = _arguments(form, flow, previous)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_bands, "_BAND_ELEMENTS", int(rows * 2 * 3 * 7 * reference._FLOW_BAND))
+        patch.setattr(reference, "_WINDOW", 1e9)
+        found = pseudo_labels(logits, (60, 7), **asked)
+    _check(found, _plain(logits, (60, 7), **asked))
+
+
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e30])

@@ -7,7 +7,7 @@ from torch import Tensor
 from dastc.ops._bands import Interpolation, row_bands
 from dastc.ops._precision import compute_dtype
 
-_FLOW_BAND = 1.5  # bands are smaller with flow, since they draw on rows around them
+_FLOW_BAND = 2  # bands are smaller with flow, since they draw on rows around them
 _WINDOW = 6  # up to how many times a band's rows its flow may reach before neighbours are recomputed
 
 
@@ -25,10 +25,11 @@ def pseudo_label_reference(
         if flow is None
         else Interpolation(logits if previous is None else previous.to(logits.dtype), (height, width))
     )
+    window = None if earlier is None else _Window(earlier)
     for rows in row_bands(n * classes * width * (1 if flow is None else _FLOW_BAND), height):
         probability = None if own is None else own.rows(rows).softmax(dim=1)
-        if earlier is not None and flow is not None:
-            warped, inside = _warped_probability(earlier, flow[:, :, rows].to(logits.dtype), rows.start)
+        if window is not None and flow is not None:
+            warped, inside = _warped_probability(window, flow[:, :, rows].to(logits.dtype), rows.start)
             probability = warped * inside if probability is None else _mean_where(inside, probability, warped)
         if probability is not None:  # always: without flow there is the frame's own
             confidence[:, rows], labels[:, rows] = probability.max(dim=1)
@@ -40,22 +41,44 @@ def _mean_where(inside: Tensor, own: Tensor, warped: Tensor) -> Tensor:
     return torch.where(inside, (own + warped) / 2, own)
 
 
-def _warped_probability(earlier: Interpolation, flow: Tensor, first_row: int) -> tuple[Tensor, Tensor]:
+class _Window:
+    """Full-size probabilities of some rows; bands follow each other, so most rows of the next are here already."""
+
+    def __init__(self, source: Interpolation) -> None:
+        self.source = source
+        self.start = self.stop = 0
+        self.kept = source.wide[:, :, :0]
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return the probabilities of rows, (N, K, stop - start, width); compute those that are not kept."""
+        first, last = max(start, self.start), min(stop, self.stop)
+        if first >= last:
+            first = last = start
+        new = self.kept.new_empty((*self.kept.shape[:2], stop - start, self.source.width))
+        new[:, :, first - start : last - start] = self.kept[:, :, first - self.start : last - self.start]
+        self.kept, self.start, self.stop = new, start, stop  # the old rows are let go before more are computed
+        for missing in (slice(start, first), slice(last, stop)):
+            if missing.start < missing.stop:
+                new[:, :, missing.start - start : missing.stop - start] = self.source.rows(missing).softmax(dim=1)
+        return new
+
+
+def _warped_probability(window: _Window, flow: Tensor, first_row: int) -> tuple[Tensor, Tensor]:
     """Sample the full-resolution probabilities of the earlier frame at the points of a band of rows."""
-    rows, width = flow.shape[-2:]
+    (rows, width), height = flow.shape[-2:], window.source.height
     x = flow[:, 0] + torch.arange(width, device=flow.device, dtype=flow.dtype)
     y = flow[:, 1] + torch.arange(first_row, first_row + rows, device=flow.device, dtype=flow.dtype)[:, None]
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= earlier.height - 1)
-    x, y = x.nan_to_num(0).clamp(0, width - 1), y.nan_to_num(0).clamp(0, earlier.height - 1)
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    x, y = x.nan_to_num(0).clamp(0, width - 1), y.nan_to_num(0).clamp(0, height - 1)
     if flow.device.type == "cpu" and flow.numel():
         # on the CPU the host may look at the flow: if it points to few rows, their probabilities are made once
-        top, bottom = int(y.min()), min(int(y.max()) + 2, earlier.height)
+        top, bottom = int(y.min()), min(int(y.max()) + 2, height)
         if bottom - top <= _WINDOW * rows:
-            return _from_window(earlier.rows(slice(top, bottom)).softmax(dim=1), x, y - top), inside.unsqueeze(1)
-    return _from_neighbours(earlier, x, y), inside.unsqueeze(1)
+            return _sampled(window.rows(top, bottom), x, y - top), inside.unsqueeze(1)
+    return _from_neighbours(window.source, x, y), inside.unsqueeze(1)
 
 
-def _from_window(probability: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _sampled(probability: Tensor, x: Tensor, y: Tensor) -> Tensor:
     height, width = probability.shape[-2:]
     grid = torch.stack((x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1), dim=-1)
     return F.grid_sample(probability, grid, padding_mode="border", align_corners=True)

@@ -27,7 +27,7 @@ def upsampled_ce_backward_reference(grad: Tensor, logits: Tensor, labels: Tensor
     n, classes = logits.shape[:2]
     dtype = compute_dtype(logits)
     upsampled = Interpolation(logits.to(dtype), (labels.shape[-2], labels.shape[-1]))
-    narrow = torch.empty_like(upsampled.tall)
+    wide = upsampled.zeros()
     for rows in row_bands(n * classes * labels.shape[-1], labels.shape[-2]):
         wanted = _countable(labels[:, rows], classes)
         counts = wanted != _SKIP
@@ -36,8 +36,8 @@ def upsampled_ce_backward_reference(grad: Tensor, logits: Tensor, labels: Tensor
         to_band.scatter_add_(1, own, to_band.new_full((), -1.0).expand(own.shape))
         # where, not times zero: a NaN at an ignored pixel must not spread
         to_band = torch.where(counts.unsqueeze(1), to_band.mul_(grad[:, rows].to(dtype).unsqueeze(1)), 0)
-        narrow[:, :, rows] = upsampled.rows_backward(to_band)
-    return upsampled.backward(narrow).to(logits.dtype)
+        upsampled.add_backward(wide, to_band, rows)
+    return upsampled.backward(wide).to(logits.dtype)
 
 
 def _countable(labels: Tensor, classes: int) -> Tensor:
