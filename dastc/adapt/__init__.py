@@ -14,6 +14,7 @@ from dastc.adapt.diagnosis import (
 )
 from dastc.adapt.evaluate import Scores, evaluate
 from dastc.adapt.label_free import LabelFreeScores, evaluate_without_labels
+from dastc.adapt.statistics import adapt_statistics
 from dastc.adapt.steps import labelled_by
 from dastc.adapt.teacher import Teacher
 
@@ -29,6 +30,7 @@ __all__ = [
     "Scores",
     "SourceOnly",
     "Teacher",
+    "adapt_statistics",
     "class_geometry",
     "disagreement",
     "evaluate",

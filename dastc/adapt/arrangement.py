@@ -13,7 +13,7 @@ from dastc.functional.confidence import Weighting
 __all__ = ["ARRANGEMENTS", "Arrangement", "Switches", "arrange"]
 
 Fusion = Literal["exchange", "shared", "none"]
-Objective = Literal["infonce", "cdd", "mmd", "margin", "none"]
+Objective = Literal["infonce", "cdd", "mmd", "margin", "pixel", "none"]
 TeacherMode = Literal["ema", "frozen", "student"]
 
 
@@ -38,11 +38,17 @@ class Arrangement(NamedTuple):
         cross_frame: Where target labels come from; see :func:`dastc.adapt.labelled_by`.
         class_prior: Strength, in [0, 1], with which the teacher's labels are kept from naming classes more or less
             often than the source shows them; 0 is off. See :class:`~dastc.adapt.ClassPrior`. Not a part of DA-STC.
+        class_prior_ramp: Steps over which that strength grows from 0; 0 starts at full.
         both_frames: Train on every frame of a clip, not on the current one alone.
         temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow.
-        align: The alignment objective, or ``"none"``.
+        align: The objective of :class:`~dastc.losses.CentroidAlignmentLoss`; ``"pixel"`` pulls each pixel to the
+            centroid of its class in the other domain (:class:`~dastc.losses.PixelAlignmentLoss`, not a part of
+            DA-STC); or ``"none"``.
         align_weight: Its weight, dimensionless.
         memory: Align with running centroids, one memory for each domain.
+        context_consistency: Weight of the loss that what both contexts show is told alike; 0 is off. See
+            :class:`~dastc.losses.ContextConsistencyLoss`. Needs the same pixels in both contexts: ``fusion="shared"``,
+            or ``complementary=False``.
         match_histograms: Give source frames the target's histograms.
         teacher: See :class:`~dastc.adapt.Teacher`.
         decay: Likewise.
@@ -67,11 +73,13 @@ class Arrangement(NamedTuple):
     feature_fusion: float = 0.0
     cross_frame: CrossFrame = "averaged"
     class_prior: float = 1.0
+    class_prior_ramp: int = 0
     both_frames: bool = True
     temporal: bool = True
     align: Objective = "infonce"
     align_weight: float = 0.1
     memory: bool = True
+    context_consistency: float = 0.0
     match_histograms: bool = False
     teacher: TeacherMode = "ema"
     decay: float = 0.98
@@ -95,11 +103,13 @@ class Switches(TypedDict, total=False):
     feature_fusion: float
     cross_frame: CrossFrame
     class_prior: float
+    class_prior_ramp: int
     both_frames: bool
     temporal: bool
     align: Objective
     align_weight: float
     memory: bool
+    context_consistency: float
     match_histograms: bool
     teacher: TeacherMode
     decay: float
@@ -131,6 +141,9 @@ def arrange(arrangement: str, switches: Switches, *, rare_classes: Sequence[int]
         "`bank` and `rare_probability` need `rare_classes`": (
             bool(rare_classes) or not (parts.bank or parts.rare_probability > 0)
         ),
+        "`context_consistency` needs `source_context`, and fusion='shared' or complementary=False: only there both "
+        "contexts show the same pixels": parts.context_consistency == 0
+        or (parts.source_context and (parts.fusion == "shared" or _masks_differ(parts))),
         "fusion='none' needs `clean_source` and `clean_target`: nothing else is left": parts.fusion != "none" or clean,
         "`align` needs fusion='exchange', or `clean_source` and `clean_target`, to find both domains": (
             parts.align == "none" or parts.fusion == "exchange" or clean
@@ -143,6 +156,10 @@ def arrange(arrangement: str, switches: Switches, *, rare_classes: Sequence[int]
     return parts
 
 
+def _masks_differ(parts: Arrangement) -> bool:
+    return parts.fusion == "exchange" and not parts.complementary
+
+
 def _check_values(parts: Arrangement) -> None:
     check_choice("DASTC", "fusion", parts.fusion, get_args(Fusion))
     check_choice("DASTC", "align", parts.align, get_args(Objective))
@@ -152,7 +169,7 @@ def _check_values(parts: Arrangement) -> None:
         check_between("DASTC", name, getattr(parts, name), 0, 1)
     if not 0 <= parts.masked_target < 1:
         raise ValueError(f"DASTC: `masked_target` must lie in [0, 1); got {parts.masked_target}.")
-    for name in ("target_weight", "align_weight"):
+    for name in ("target_weight", "align_weight", "context_consistency", "class_prior_ramp"):
         check_at_least("DASTC", name, getattr(parts, name), 0)
 
 

@@ -23,6 +23,8 @@ class ClassPrior(nn.Module):
         num_classes: Number of classes K.
         strength: Exponent of the ratio, in [0, 1]; 0 changes nothing.
         decay: Share of the past in each update of both running shares, in [0, 1).
+        ramp: Number of calls in training mode over which the strength grows from 0 to full; 0 starts at full. Shares
+            that an early teacher names are confident before they are right.
         sync: Count over all ranks, if there are several.
         ignore_index: Label of the pixels that take no part.
 
@@ -46,6 +48,7 @@ class ClassPrior(nn.Module):
 
     shown: Tensor
     said: Tensor
+    calls: Tensor
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class ClassPrior(nn.Module):
         *,
         strength: float = 1.0,
         decay: float = 0.99,
+        ramp: int = 0,
         sync: bool = True,
         ignore_index: int = 255,
     ) -> None:
@@ -61,11 +65,13 @@ class ClassPrior(nn.Module):
         check_between("ClassPrior", "strength", strength, 0, 1)
         if not 0 <= decay < 1:
             raise ValueError(f"ClassPrior: `decay` must lie in [0, 1); got {decay}.")
-        self.num_classes, self.strength, self.decay = num_classes, strength, decay
+        check_at_least("ClassPrior", "ramp", ramp, 0)
+        self.num_classes, self.strength, self.decay, self.ramp = num_classes, strength, decay, ramp
         self.sync, self.ignore_index = sync, ignore_index
         # sums that fade, not means: what is compared are shares, and the start then needs no correction
         self.register_buffer("shown", torch.zeros(num_classes))
         self.register_buffer("said", torch.zeros(num_classes))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def see(self, labels: Tensor) -> None:
@@ -87,8 +93,10 @@ class ClassPrior(nn.Module):
             # one broken frame must not spoil the running share for good
             said = logits.detach().float().softmax(dim=2).nan_to_num(0)
             self._fade("said", said.sum(dim=(0, 1, 3, 4)))
+            self.calls += 1
         ratio = (_share(self.shown) + _FLOOR) / (_share(self.said) + _FLOOR)
-        return logits + self.strength * ratio.log().to(logits.dtype).view(-1, 1, 1)
+        strength = self.strength * (self.calls / max(self.ramp, 1)).clamp(max=1) if self.ramp else self.strength
+        return logits + (strength * ratio.log()).to(logits.dtype).view(-1, 1, 1)
 
     def _fade(self, name: str, new: Tensor) -> None:
         past: Tensor = getattr(self, name)
@@ -98,8 +106,8 @@ class ClassPrior(nn.Module):
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
         return (
-            f"num_classes={self.num_classes}, strength={self.strength}, decay={self.decay}, sync={self.sync}, "
-            f"ignore_index={self.ignore_index}"
+            f"num_classes={self.num_classes}, strength={self.strength}, decay={self.decay}, ramp={self.ramp}, "
+            f"sync={self.sync}, ignore_index={self.ignore_index}"
         )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from dastc._core.random_state import RandomState
-from dastc.adapt.arrangement import Switches, arrange
+from dastc.adapt.arrangement import Objective, Switches, arrange
 from dastc.adapt.class_prior import ClassPrior
 from dastc.adapt.clip_template import ClipTemplate
 from dastc.adapt.steps import (
@@ -28,7 +28,7 @@ from dastc.clip import Clip
 from dastc.data import PhotometricJitter
 from dastc.functional import hide_blocks, match_histograms
 from dastc.fusion import FusedClip, PatchBank, SequencePatchFusion, ShallowFeatureFusion
-from dastc.losses import CentroidAlignmentLoss
+from dastc.losses import CentroidAlignmentLoss, ContextConsistencyLoss, PixelAlignmentLoss
 from dastc.models import FeatureTap, VideoSegmenter
 from dastc.models.feature_tap import Reading
 
@@ -109,12 +109,15 @@ class DASTC(nn.Module):
             ignore_index=ignore_index,
         )
         self.hiding = RandomState(seed)
-        self.class_prior = ClassPrior(num_classes, strength=parts.class_prior, ignore_index=ignore_index)
+        self.class_prior = ClassPrior(
+            num_classes, strength=parts.class_prior, ramp=parts.class_prior_ramp, ignore_index=ignore_index
+        )
         self.feature_fusion = ShallowFeatureFusion(parts.feature_fusion)
         self.aggregator = CategoryAggregator(
             num_classes, temporal=parts.temporal, persistence=parts.temporal, ignore_index=ignore_index
         )
-        self.alignment = None if parts.align == "none" else CentroidAlignmentLoss(parts.align)
+        self.alignment = _alignment(parts.align, num_classes, ignore_index)
+        self.consistency = ContextConsistencyLoss()
         self.source_memory, self.target_memory = CategoryMemory(num_classes), CategoryMemory(num_classes)
         self.source_template, self.target_template = ClipTemplate(), ClipTemplate()
 
@@ -126,8 +129,11 @@ class DASTC(nn.Module):
             source = source._replace(frames=match_histograms(source.frames, target.frames))
         confident = self._labelled(source, target)
         target = reweighted(confident, self.parts.weighting, threshold=self.parts.threshold)
-        passes = self._clean(source, target) + self._fused(source, target, confident)
+        contexts = self._contexts(source, target, confident)
+        passes = self._clean(source, target) + ([] if contexts is None else self._fused(*contexts))
         losses = {one.name: one.loss for one in passes}
+        if self.parts.context_consistency > 0 and contexts is not None:
+            losses["consistency"] = self.parts.context_consistency * self._alike(*contexts, passes)
         if self.alignment is not None:
             losses["align"] = self.parts.align_weight * self._aligned(self.alignment, passes)
         return losses | {"total": torch.stack(list(losses.values())).sum()}
@@ -150,11 +156,7 @@ class DASTC(nn.Module):
             passes.append(self._run("masked", target, _everywhere(target, False), weight=weight, hide=True))
         return passes
 
-    def _fused(self, source: Clip, target: Clip, confident: Clip) -> list["_Pass"]:
-        fused = self._contexts(source, target, confident)
-        if fused is None:
-            return []
-        in_source, in_target = fused
+    def _fused(self, in_source: FusedClip, in_target: FusedClip) -> list["_Pass"]:
         # what is not pasted is of the context's own domain; what stands still comes from the bank of source patches
         if self.parts.fusion == "exchange":
             from_source = ~in_source.mask | in_source.static, in_target.mask
@@ -211,7 +213,18 @@ class DASTC(nn.Module):
         """Whether the model sees every frame: a video model does even where only the current one is trained on."""
         return self.parts.both_frames or isinstance(self.model, VideoSegmenter)
 
-    def _aligned(self, alignment: CentroidAlignmentLoss, passes: list["_Pass"]) -> Tensor:
+    def _alike(self, in_source: FusedClip, in_target: FusedClip, passes: list["_Pass"]) -> Tensor:
+        if self.parts.fusion == "shared":
+            shared = in_source.mask & in_target.mask
+        else:  # of one clip in both contexts: pasted in one and not in the other, or from the bank in both
+            shared = (in_source.mask ^ in_target.mask) | (in_source.static & in_target.static)
+        logits = {one.name: one.logits for one in passes}
+        first, second = logits["in_source"], logits["in_target"]
+        shared = shared[:, -first.shape[1] :]
+        loss: Tensor = self.consistency(first.flatten(0, 1), second.flatten(0, 1), shared.flatten(0, 1))
+        return loss
+
+    def _aligned(self, alignment: CentroidAlignmentLoss | PixelAlignmentLoss, passes: list["_Pass"]) -> Tensor:
         # one thing in two contexts: both domains are averaged over both, so that context is not taken for domain
         names = ("in_source", "in_target") if self.parts.fusion == "exchange" else ("source", "target")
         chosen = [one for one in passes if one.name in names]
@@ -228,10 +241,23 @@ class DASTC(nn.Module):
             )
             for mine in (from_source, ~from_source)
         )
-        if not self.parts.memory:
+        of_source, of_target = source, target
+        if self.parts.memory:
+            of_source, of_target = self.source_memory(source), self.target_memory(target)
+        if isinstance(alignment, PixelAlignmentLoss):
+            toward_source, toward_target = (
+                alignment(
+                    features.flatten(0, 1),
+                    clip.labels.where(mine, self.ignore_index).flatten(0, 1),  # type: ignore[union-attr]
+                    centroids,
+                    weights=None if clip.weights is None else clip.weights.flatten(0, 1),
+                )
+                for mine, centroids in ((~from_source, of_source), (from_source, of_target))
+            )
+        elif self.parts.memory:
+            toward_source, toward_target = alignment(of_source, target), alignment(source, of_target)
+        else:
             return alignment(source, target)  # type: ignore[no-any-return]
-        toward_source = alignment(self.source_memory(source), target)
-        toward_target = alignment(source, self.target_memory(target))
         half: Tensor = (toward_source + toward_target) / 2
         return half
 
@@ -239,6 +265,16 @@ class DASTC(nn.Module):
         """Show the parts."""
         own = described(self, "num_classes", "seed", "ignore_index")
         return ", ".join([own, *(f"{name}={value!r}" for name, value in self.parts._asdict().items())])
+
+
+def _alignment(
+    align: Objective, num_classes: int, ignore_index: int
+) -> CentroidAlignmentLoss | PixelAlignmentLoss | None:
+    if align == "none":
+        return None
+    if align == "pixel":
+        return PixelAlignmentLoss(num_classes, ignore_index=ignore_index)
+    return CentroidAlignmentLoss(align)
 
 
 class _Pass(NamedTuple):

@@ -4,6 +4,18 @@ from dastc.data.camvid import CamVid
 from dastc.data.frames import from_rgb, to_rgb
 from dastc.data.label_space import CAMVID, STREET, LabelSpace
 from dastc.data.photometric import PhotometricJitter
+from dastc.data.rare_classes import RareClassSampler, class_counts
 from dastc.data.street_clips import StreetClips
 
-__all__ = ["CAMVID", "STREET", "CamVid", "LabelSpace", "PhotometricJitter", "StreetClips", "from_rgb", "to_rgb"]
+__all__ = [
+    "CAMVID",
+    "STREET",
+    "CamVid",
+    "LabelSpace",
+    "PhotometricJitter",
+    "RareClassSampler",
+    "StreetClips",
+    "class_counts",
+    "from_rgb",
+    "to_rgb",
+]

@@ -1,22 +1,27 @@
 """A small encoder-decoder for demonstrations and tests; trains on a laptop."""
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_shape
+from dastc._core.checks import check_at_least, check_choice, check_shape
 
 __all__ = ["TinySegmenter"]
+
+Norm = Literal["group", "batch"]
 
 
 class TinySegmenter(nn.Module):
     """Segment images with a few hundred thousand parameters, at a quarter of the input resolution.
 
-    GroupNorm on purpose: under BatchNorm the statistics alone adapt to a new domain, which hides what a method does.
+    GroupNorm by default: under BatchNorm the statistics alone adapt to a new domain, which hides what a method does.
 
     Args:
         num_classes: Number of classes K.
         width: Channels after the stem; the encoder has ``width``, ``2 * width`` and ``3 * width``.
+        norm: ``"group"`` for GroupNorm, ``"batch"`` for BatchNorm.
 
     Shape:
         - images: ``(N, 3, H, W)``, float, any H and W >= 4.
@@ -27,7 +32,8 @@ class TinySegmenter(nn.Module):
         neck: The deep features, ``(N, 2 * width, ceil(H/4), ceil(W/4))``: the default tap of alignment.
 
     Raises:
-        ValueError: If ``num_classes`` < 1 or ``width`` is no positive multiple of 16.
+        ValueError: If ``num_classes`` < 1 or ``width`` is no positive multiple of 16, or ``norm``
+            is unknown.
 
     Source:
         Ours.
@@ -37,18 +43,21 @@ class TinySegmenter(nn.Module):
         torch.Size([1, 9, 8, 11])
     """
 
-    def __init__(self, num_classes: int, *, width: int = 32) -> None:
+    def __init__(self, num_classes: int, *, width: int = 32, norm: Norm = "group") -> None:
         super().__init__()
         check_at_least("TinySegmenter", "num_classes", num_classes, 1)
         if width < 16 or width % 16:
             raise ValueError(f"TinySegmenter: `width` must be a positive multiple of 16; got {width}.")
-        self.num_classes, self.width = num_classes, width
-        self.stem = nn.Sequential(_block(3, width // 2, stride=2), _block(width // 2, width, stride=2))
-        self.middle = nn.Sequential(_block(width, 2 * width, stride=2), _Residual(2 * width))
+        check_choice("TinySegmenter", "norm", norm, get_args(Norm))
+        self.num_classes, self.width, self.norm = num_classes, width, norm
+        self.stem = nn.Sequential(_block(norm, 3, width // 2, stride=2), _block(norm, width // 2, width, stride=2))
+        self.middle = nn.Sequential(_block(norm, width, 2 * width, stride=2), _Residual(norm, 2 * width))
         self.deep = nn.Sequential(
-            _block(2 * width, 3 * width, stride=2), _Residual(3 * width), _Residual(3 * width, dilation=2)
+            _block(norm, 2 * width, 3 * width, stride=2),
+            _Residual(norm, 3 * width),
+            _Residual(norm, 3 * width, dilation=2),
         )
-        self.neck = _block(width + 2 * width + 3 * width, 2 * width, kernel=1)
+        self.neck = _block(norm, width + 2 * width + 3 * width, 2 * width, kernel=1)
         self.head = nn.Conv2d(2 * width, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -63,20 +72,23 @@ class TinySegmenter(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
-        return f"num_classes={self.num_classes}, width={self.width}"
+        return f"num_classes={self.num_classes}, width={self.width}, norm={self.norm!r}"
 
 
 class _Residual(nn.Module):
-    def __init__(self, channels: int, *, dilation: int = 1) -> None:
+    def __init__(self, norm: Norm, channels: int, *, dilation: int = 1) -> None:
         super().__init__()
-        self.body = nn.Sequential(_block(channels, channels, dilation=dilation), _block(channels, channels))
+        self.body = nn.Sequential(_block(norm, channels, channels, dilation=dilation), _block(norm, channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.body(x)
         return out
 
 
-def _block(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+def _block(
+    norm: Norm, inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, dilation: int = 1
+) -> nn.Sequential:
     padding = dilation * (kernel // 2)
     conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, dilation=dilation, bias=False)
-    return nn.Sequential(conv, nn.GroupNorm(8, outputs), nn.ReLU(inplace=True))
+    normalise = nn.GroupNorm(8, outputs) if norm == "group" else nn.BatchNorm2d(outputs)
+    return nn.Sequential(conv, normalise, nn.ReLU(inplace=True))

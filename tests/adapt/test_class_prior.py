@@ -84,6 +84,19 @@ def test_a_broken_frame_does_not_spoil_what_comes_after():
     torch.testing.assert_close(broken.said, shares([4, 3, 2, 1]))
 
 
+def test_the_strength_can_grow_from_call_to_call():
+    sudden, slow = ClassPrior(K), ClassPrior(K, ramp=4)
+    for prior in (sudden, slow):
+        prior.see(labels_of([10, 20, 30, 40]))
+    logits = logits_of(shares([40, 30, 20, 10]))
+    for share in (0.25, 0.5, 0.75, 1.0, 1.0):
+        torch.testing.assert_close(slow(logits) - logits, share * (sudden(logits) - logits))
+    torch.testing.assert_close(slow.eval()(logits), slow(logits))
+    restored = ClassPrior(K, ramp=4).eval()
+    restored.load_state_dict(slow.state_dict())
+    torch.testing.assert_close(restored(logits), slow(logits))
+
+
 def test_in_evaluation_mode_nothing_is_counted():
     prior = ClassPrior(K).eval()
     before = copy.deepcopy(prior.state_dict())
@@ -122,5 +135,5 @@ def test_bad_tensors_are_named():
 
 
 def test_repr_shows_the_arguments():
-    shown = "num_classes=3, strength=0.5, decay=0.9, sync=False, ignore_index=0"
-    assert ClassPrior(3, strength=0.5, decay=0.9, sync=False, ignore_index=0).extra_repr() == shown
+    shown = "num_classes=3, strength=0.5, decay=0.9, ramp=7, sync=False, ignore_index=0"
+    assert ClassPrior(3, strength=0.5, decay=0.9, ramp=7, sync=False, ignore_index=0).extra_repr() == shown

@@ -145,6 +145,10 @@ def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
         {"align": "cdd"},
         {"align": "margin"},
         {"align": "mmd"},
+        {"align": "pixel"},
+        {"align": "pixel", "memory": False},
+        {"class_prior_ramp": 50},
+        {"complementary": False, "context_consistency": 1.0},
         {"align_weight": 1.0},
         {"memory": False},
         {"match_histograms": True},
@@ -273,6 +277,43 @@ def test_each_domain_is_pulled_toward_the_memory_of_the_other():
             assert one is other
 
 
+def test_pixels_are_aligned_with_the_memory_of_the_other_domain():
+    recipe = make("dastc", align="pixel", weighting="confidence")
+    fused, aligned = spied(recipe.fusion), spied(recipe.alignment)
+    remembered = [spied(memory) for memory in (recipe.source_memory, recipe.target_memory)]
+    recipe.step(*clips())
+    from_source = torch.cat((~fused[0][2][0].mask, fused[0][2][1].mask)).flatten(0, 1)
+    labels, weights = (
+        torch.cat([getattr(one.clip, name) for one in fused[0][2]]).flatten(0, 1) for name in ("labels", "weights")
+    )
+    for call, mine, calls in zip(aligned, (~from_source, from_source), remembered, strict=True):
+        (_, found, centroids), more, _ = call
+        assert torch.equal(found, labels.where(mine, 255))
+        assert centroids is calls[0][2]
+        assert torch.equal(more["weights"], weights)
+
+
+@pytest.mark.parametrize("bank", [False, True])
+def test_contexts_are_compared_where_both_show_the_same_pixels(bank):
+    recipe = make("dastc", complementary=False, context_consistency=0.5, bank=bank, rare_classes=(2,), augment=same)
+    fused, compared = spied(recipe.fusion), spied(recipe.consistency)
+    losses = recipe.step(*clips())
+    (first, second, mask), _, value = compared[0]
+    one, other = (context.clip.frames for context in fused[0][2])
+    alike = (one == other).all(dim=2).flatten(0, 1)
+    assert torch.equal(mask, alike)
+    assert 0 < alike.float().mean() < 1
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(losses["consistency"], 0.5 * value)
+
+
+def test_shared_patches_are_compared_in_the_frames_that_are_trained_on():
+    recipe = make("released", context_consistency=1.0)
+    fused, compared = spied(recipe.fusion), spied(recipe.consistency)
+    train(recipe, 2)
+    assert torch.equal(compared[0][0][2], fused[0][2][1].mask[:, -1])
+
+
 def test_shallow_features_are_fused_where_patches_of_the_current_frame_lie():
     recipe = make("released")
     mixed, fused = spied(recipe.feature_fusion), spied(recipe.fusion)
@@ -366,7 +407,11 @@ def test_the_student_sees_augmented_frames_alone(name):
     [
         ({"memry": False}, TypeError, "DASTC: `memry` is no part of the method. Near: memory"),
         ({"arrangement": "relased"}, ValueError, "`arrangement` must be one of 'exchange', 'released'; got 'relased'"),
-        ({"align": "info"}, ValueError, "`align` must be one of 'infonce', 'cdd', 'mmd', 'margin', 'none'; got 'info'"),
+        (
+            {"align": "info"},
+            ValueError,
+            "`align` must be one of 'infonce', 'cdd', 'mmd', 'margin', 'pixel', 'none'; got 'info'",
+        ),
         ({"features": "nek"}, ValueError, "`name` must be a submodule of TinySegmenter; got 'nek'. Near: 'neck'"),
         ({"feature_fusion": 0.3}, ValueError, "`feature_fusion` needs fusion='shared'"),
         ({"bank": True}, ValueError, "`bank` and `rare_probability` need `rare_classes`"),
@@ -380,6 +425,8 @@ def test_the_student_sees_augmented_frames_alone(name):
         ({"arrangement": "released", "rare_classes": (1,)}, ValueError, "needs `shallow`, the name of a submodule"),
         ({"threshold": 2.0}, ValueError, r"`threshold` must lie in [0, 1]; got 2.0"),
         ({"decay": -1.0}, ValueError, r"`decay` must lie in [0, 1]; got -1.0"),
+        ({"context_consistency": 1.0}, ValueError, "`context_consistency` needs `source_context`, and fusion='shared'"),
+        ({"class_prior_ramp": -1}, ValueError, "`class_prior_ramp` must be at least 0; got -1"),
         ({"align_weight": -0.1}, ValueError, "`align_weight` must be at least 0; got -0.1"),
     ],
     ids=lambda value: str(value)[:40],

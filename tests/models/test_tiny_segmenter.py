@@ -53,6 +53,15 @@ def test_no_statistics_of_the_batch():
     assert torch.equal(model.eval()(images), together)
 
 
+def test_batch_norm_on_request():
+    model = TinySegmenter(2, width=16, norm="batch")
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == len([m for m in TinySegmenter(2).modules() if isinstance(m, nn.GroupNorm)])
+    assert model(torch.randn(2, 3, 16, 16)).shape == (2, 2, 4, 4)
+    with pytest.raises(ValueError, match=r"TinySegmenter: `norm` must be one of 'group', 'batch'; got 'layer'\."):
+        TinySegmenter(2, norm="layer")
+
+
 def test_every_parameter_gets_a_gradient():
     model = TinySegmenter(2, width=16)
     out = model(torch.randn(2, 3, 32, 32))
@@ -93,8 +102,8 @@ def test_state_round_trip():
 
 
 def test_extra_repr_shows_the_arguments():
-    assert TinySegmenter(4, width=16).extra_repr() == "num_classes=4, width=16"
-    assert TinySegmenter(4).extra_repr() == "num_classes=4, width=32"
+    assert TinySegmenter(4, width=16).extra_repr() == "num_classes=4, width=16, norm='group'"
+    assert TinySegmenter(4).extra_repr() == "num_classes=4, width=32, norm='group'"
 
 
 def test_errors():

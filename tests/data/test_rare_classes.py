@@ -1,0 +1,79 @@
+import math
+
+import pytest
+import torch
+
+from dastc import Clip
+from dastc.data import RareClassSampler, StreetClips, class_counts
+
+# class 0 everywhere, class 1 in the last clip only and little of it, class 2 nowhere
+COUNTS = torch.tensor([[80, 20, 0], [60, 40, 0], [100, 0, 0], [95, 5, 0]])
+
+
+def test_counts_are_those_of_the_last_frame():
+    clips = StreetClips("source", length=3, size=(24, 32))
+    counts = class_counts(clips, 9)
+    assert counts.shape == (3, 9)
+    assert torch.equal(counts.sum(1), torch.full((3,), 24 * 32))
+    assert torch.equal(counts[1], torch.bincount(clips[1].labels[-1].flatten(), minlength=9))
+    assert class_counts([], 4).shape == (0, 4)
+
+
+def test_labels_outside_are_not_counted():
+    labels = torch.tensor([[[0, 1, 255, -1, 7]]])
+    assert class_counts([Clip(torch.zeros(1, 3, 1, 5), labels)], 2).tolist() == [[1, 1]]
+
+
+def test_a_clip_without_labels_is_named():
+    with pytest.raises(ValueError, match=r"class_counts: `clips` must be labelled; got labels=None in clip 1"):
+        class_counts([Clip(torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1).long()), Clip(torch.zeros(1, 3, 1, 1))], 2)
+
+
+def test_classes_are_drawn_by_their_rarity():
+    sampler = RareClassSampler(COUNTS, temperature=0.5)
+    shares = COUNTS.sum(0) / COUNTS.sum()
+    odds = math.exp((shares[0] - shares[1]) / 0.5)  # of class 1 against class 0
+    torch.testing.assert_close(sampler.probability, torch.tensor([1, odds, 0]).double() / (1 + odds))
+
+
+def test_a_clip_shows_enough_of_the_class_it_was_drawn_for():
+    rare = RareClassSampler(COUNTS, temperature=1e-3, min_pixels=10)  # always class 1
+    drawn = torch.tensor([*rare, *RareClassSampler(COUNTS, temperature=1e-3, min_pixels=10, length=400)])
+    assert sorted(drawn.unique().tolist()) == [0, 1]
+    few = RareClassSampler(COUNTS, temperature=1e-3, min_pixels=50, length=400)  # none has as much: any will do
+    assert sorted(set(few)) == [0, 1, 3]
+    balance = torch.bincount(torch.tensor(list(few)))[[0, 1, 3]] / 400
+    assert (balance - 1 / 3).abs().max() < 0.1
+
+
+def test_one_seed_gives_one_sequence_and_epochs_differ():
+    one, other = (RareClassSampler(COUNTS, temperature=10, length=50, seed=seed) for seed in (3, 3))
+    first = list(one)
+    assert first == list(other)
+    assert first != list(one)
+    assert first != list(RareClassSampler(COUNTS, temperature=10, length=50, seed=4))
+    assert len(one) == len(first) == 50
+    assert len(RareClassSampler(COUNTS)) == 4
+
+
+def test_draws_depend_on_the_generator_alone():
+    sampler = RareClassSampler(COUNTS, temperature=10)
+    one, other = (sampler.draw(9, torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(one, other)
+    assert sampler.draw(0, torch.Generator()).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"counts": torch.zeros(3, dtype=torch.int64)}, r"`counts` must have shape \(N, K\); got \(3,\)"),
+        ({"counts": torch.zeros(3, 2, dtype=torch.int64)}, "`counts` must show some class in some clip; got none"),
+        ({"temperature": 0.0}, "`temperature` must be greater than 0; got 0.0"),
+        ({"min_pixels": 0}, "`min_pixels` must be at least 1; got 0"),
+        ({"length": -1}, "`length` must be at least 0; got -1"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=f"RareClassSampler: {message}"):
+        RareClassSampler(**({"counts": COUNTS} | arguments))
