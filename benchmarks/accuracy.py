@@ -72,11 +72,56 @@ CHOICES = (
     f"dastc({PRIOR},source_context=False,clean_source=True,cross_frame='none',align='none')",
     "dastc(threshold=0.8,class_prior=1.0,decay=0.98)",
 )
+# one part at a time, away from the defaults; what is not a part of DA-STC, too
+SHARED = "fusion='shared',clean_source=True,clean_target=True"
+PARTS = (
+    "dacs",
+    "dastc",
+    "dastc(complementary=False)",
+    "dastc(complementary=False,context_consistency=1.0)",
+    f"dastc({SHARED})",
+    f"dastc({SHARED},feature_fusion=0.3)",
+    f"dastc({SHARED},target_patches=True)",  # the four paths of QuadMix
+    "dastc(clean_source=True)",
+    "dastc(source_context=False,clean_source=True)",
+    "dastc(cross_frame='none')",
+    "dastc(cross_frame='warped')",
+    "dastc(cross_frame='agreeing')",
+    "dastc(both_frames=False)",
+    "dastc(align='none')",
+    "dastc(align='cdd')",
+    "dastc(align='mmd')",
+    "dastc(align='margin')",
+    "dastc(align='pixel')",
+    "dastc(features=None)",
+    "dastc(memory=False)",
+    "dastc(align_weight=1.0)",
+    "dastc(temporal=False)",
+    "dastc(rare_probability=0.5)",
+    "dastc(bank=True)",
+    "dastc(class_prior=0.0)",
+    "dastc(class_prior_ramp=200)",
+    "dastc(masked_target=0.5)",
+    "dastc(decay=0.99)",
+    "dastc --rare 0.05",
+    "dastc --scales 1 0.5",
+    "dastc --frames 3",
+)
+# under BatchNorm, its statistics alone adapt: no method is judged without that row
+BATCH = tuple(
+    f"{method} --norm batch{more}"
+    for method, more in (("source_only", ""), ("source_only", " --adapt-statistics"), ("dacs", ""), ("dastc", ""))
+)
+IMAGES = ("source_only", "dacs", DACS_ALIKE, "dastc", "oracle")
 TABLES = {
     "choices": Table(CHOICES, ("--split", "val", "--shift", "1"), against=(f"dastc({FIRST})",), seeds=(0, 1)),
     "street": Table(STREET, against=("source_only", "dacs", "dastc")),
     "mild": Table(MILD, ("--shift", "1"), against=("source_only", DACS_ALIKE, "dastc")),
+    "parts": Table(PARTS, ("--split", "val"), against=("dastc",), seeds=(20, 21, 22, 23, 24)),
+    "batch": Table(BATCH, against=BATCH[:2]),
+    "images": Table(IMAGES, ("--frames", "1"), against=("source_only", "dacs")),
     "camvid": Table(CAMVID, seeds=(10, 11, 12), camvid=True),
+    "camvid_images": Table(CAMVID, ("--frames", "1"), seeds=(10, 11, 12), camvid=True),
 }
 
 

@@ -24,18 +24,31 @@ from tqdm import tqdm
 
 import dastc
 from dastc import Clip
-from dastc.adapt import DACS, DASTC, TPS, Oracle, SourceOnly, evaluate, load_checkpoint, save_checkpoint
+from dastc.adapt import (
+    DACS,
+    DASTC,
+    TPS,
+    Oracle,
+    SourceOnly,
+    adapt_statistics,
+    evaluate,
+    load_checkpoint,
+    save_checkpoint,
+)
 from dastc.clip import stack_clips
-from dastc.data import CamVid, StreetClips, to_rgb
+from dastc.data import CamVid, RareClassSampler, StreetClips, class_counts, to_rgb
 from dastc.functional import pseudo_labels
-from dastc.models import TinySegmenter
+from dastc.models import MultiScale, TinySegmenter
 from dastc.viz import colourise, side_by_side
 
 RECIPES = {
     "source_only": SourceOnly, "dacs": DACS, "tps": TPS, "dastc": DASTC, "dastc_released": DASTC, "oracle": Oracle,
 }  # fmt: skip
 # what must be the same for a run to go on from a checkpoint
-SETTINGS = ("data", "shift", "source_seqs", "target_seqs", "frames", "clips", "size", "steps", "batch", "lr", "seed")
+SETTINGS = (
+    "data", "shift", "source_seqs", "target_seqs", "frames", "clips", "size", "norm", "rare", "steps", "batch", "lr",
+    "seed",
+)  # fmt: skip
 SCORED = {"val": 0, "test": 1}  # seeds of StreetClips; the test streets of seed 0 were seen while settings were chosen
 CAMVID_SOURCE, CAMVID_TARGET = ("0006R0", "0016E5", "Seq05VD"), ("0001TP",)  # day, dusk
 
@@ -77,6 +90,10 @@ def parse(argv):
     parser.add_argument("--shift", type=float, default=1.2, help="how far the target of StreetClips is, in [0, 3]")
     parser.add_argument("--split", choices=("val", "test"), default="test", help="StreetClips to score on")
     parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="size of the frames")
+    parser.add_argument("--norm", choices=("group", "batch"), default="group", help="normalisation in the model")
+    parser.add_argument("--rare", type=float, metavar="TEMPERATURE", help="draw rare source classes more often")
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="score with the mean over resolutions")
+    parser.add_argument("--adapt-statistics", action="store_true", help="before scoring, of --norm batch")
     parser.add_argument("--steps", type=positive, default=600)
     parser.add_argument("--batch", type=positive, default=4, help="clips of each domain in a step")
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -130,7 +147,7 @@ def run(args):
     results, models = [], {}
     for method in dict.fromkeys(args.method):
         model, seconds = train(method, args, source, target, scored, device)
-        space = scored.clips.label_space
+        model, space = prepared_to_score(model, args, target, device), scored.clips.label_space
         scores = evaluate(model, batches(scored), len(space.names), device=device)
         per_class = dict(zip(space.names, scores.iou.per_class.tolist(), strict=True))
         models[method] = model
@@ -145,6 +162,12 @@ def run(args):
     print_table(results)
     panel(args.out / "panel.png", models, scored, device)
     print(f"\nwritten to {args.out}: result.json, panel.png and a checkpoint for each method")
+
+
+def prepared_to_score(model, args, target, device):
+    if args.adapt_statistics:
+        adapt_statistics(model, batches(target), device=device)
+    return model if args.scales == [1.0] else MultiScale(model, args.scales).eval()
 
 
 def choose_device(wanted):
@@ -191,6 +214,7 @@ def train(method, args, source, target, scored, device):
     """Train one method, from its checkpoint if asked to; return the model and the seconds of training."""
     space, path = source.clips.label_space, args.out / f"{file_name(method)}.pt"
     recipe, optimizer = prepare(method, args, space, device)
+    rare = rare_classes(args, source)
     settings = {key: str(vars(args)[key]) for key in SETTINGS}
     first, seconds = 0, 0.0
     if args.resume and path.exists():
@@ -199,7 +223,7 @@ def train(method, args, source, target, scored, device):
     bar = tqdm(range(first, args.steps), initial=first, total=args.steps, desc=f"{method:>14}", dynamic_ncols=True)
     start, seen = time.perf_counter() - seconds, ""
     for step in bar:
-        clips = [clip.to(device) for clip in next_clips(args, step, source, target, method)]
+        clips = [clip.to(device) for clip in next_clips(args, step, source, target, method, rare)]
         losses = train_step(recipe, optimizer, clips, args, step)
         done = step + 1
         if done % args.save_every == 0 or done == args.steps:
@@ -216,13 +240,20 @@ def train(method, args, source, target, scored, device):
 
 def prepare(method, args, space, device="cpu"):
     torch.manual_seed(args.seed)
-    recipe = make_recipe(method, TinySegmenter(len(space.names)), space, args.seed)
+    recipe = make_recipe(method, TinySegmenter(len(space.names), norm=args.norm), space, args.seed)
     recipe.to(device=device, memory_format=torch.channels_last)
     return recipe, torch.optim.AdamW(recipe.model.parameters(), lr=args.lr, weight_decay=0.01)
 
 
-def next_clips(args, step, source, target, method):
-    ours, theirs = (draw(clips, args, step, domain) for domain, clips in enumerate((source, target)))
+def rare_classes(args, source):
+    if args.rare is None:
+        return None
+    counts = class_counts((source[i] for i in range(len(source))), len(source.clips.label_space.names))
+    return RareClassSampler(counts, temperature=args.rare, min_pixels=20)  # less of a class teaches little
+
+
+def next_clips(args, step, source, target, method, rare=None):
+    ours, theirs = draw(source, args, step, 0, rare), draw(target, args, step, 1)
     if call(method)[0] != "oracle":
         theirs = theirs._replace(labels=None)  # no method can look, even by mistake
     return ours, theirs
@@ -238,9 +269,11 @@ def train_step(recipe, optimizer, clips, args, step):
     return losses
 
 
-def draw(clips, args, step, domain):
+def draw(clips, args, step, domain, rare=None):
     # a function of the seed and the step alone: an interrupted run sees the same clips as one that was not
     generator = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 2 + domain)
+    if rare is not None:
+        return stack_clips([clips[int(i)] for i in rare.draw(args.batch, generator)])
     return stack_clips([clips[int(i)] for i in torch.randint(len(clips), (args.batch,), generator=generator)])
 
 

@@ -153,6 +153,22 @@ def test_adapt_video_refuses_a_misspelt_method(method, capsys):
     assert f"got {method!r}" in said
 
 
+def test_adapt_video_takes_what_other_methods_are_made_of(tmp_path):
+    def score(name, *more):
+        run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path / name, "--method", "dacs", *more)
+        return json.loads((tmp_path / name / "result.json").read_text())[0]["per_class"]
+
+    plain, batch = score("plain"), score("batch", "--norm", "batch")
+    assert plain != batch
+    assert plain != score("rare", "--rare", 0.05)
+    assert plain != score("scales", "--scales", 1, 0.5)
+    assert batch != score("statistics", "--norm", "batch", "--adapt-statistics")
+    with pytest.raises(SystemExit, match="`model` must have BatchNorm layers"):
+        score("group", "--adapt-statistics")
+    with pytest.raises(SystemExit, match="`scales` must be numbers above 0"):
+        score("none", "--scales", 0)
+
+
 def test_adapt_video_takes_arguments_of_the_recipe(tmp_path):
     methods = ["dacs", "dacs(decay=0.5)", "oracle(seed=3)", 'dastc(align="none", memory=False)']
     run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path, "--method", *methods)
