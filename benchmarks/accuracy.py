@@ -178,8 +178,12 @@ def fill(args, name, table, done, store):
     return done
 
 
+def folder(runs, name, method, seed):
+    return runs / name / re.sub(r"[^\w.=-]+", "_", f"{method}-{seed}")
+
+
 def run(args, name, method, seed, settings):
-    out = args.runs / name / re.sub(r"[^\w.=-]+", "_", f"{method}-{seed}")
+    out = folder(args.runs, name, method, seed)
     out.mkdir(parents=True, exist_ok=True)
     recipe, *own = method.split(" ")
     command = [sys.executable, str(ROOT / "examples/adapt_video.py"), "--method", recipe, "--seed", str(seed)]

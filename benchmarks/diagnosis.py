@@ -8,12 +8,12 @@ for understanding, never for training. Records: benchmarks/results/diagnosis/str
 """
 
 import argparse
-import importlib.util
 import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from example import load_example
 from tqdm import tqdm
 
 from dastc.adapt import class_geometry, disagreement, label_quality, labelled_by, loss_gradients, pasted_shares
@@ -52,13 +52,6 @@ def parse(argv):
     parser.add_argument("--figures", type=Path, default=ROOT / "docs/figures")
     parser.add_argument("--draw", action="store_true", help="train nothing")
     return parser.parse_args(argv)
-
-
-def load_example():
-    spec = importlib.util.spec_from_file_location("adapt_video", ROOT / "examples/adapt_video.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def watch(example, method, ours):

@@ -136,6 +136,18 @@ def test_a_cell_is_one_run_of_the_example_with_its_own_settings(accuracy, small,
         accuracy.run(args, "small", "dacs", 1, [])
 
 
+def test_every_cell_of_every_table_can_be_made(accuracy):
+    example = importlib.import_module("example").load_example()
+    cells = {(method, table.settings) for table in accuracy.TABLES.values() for method in table.methods}
+    for method, settings in cells:
+        recipe, *own = method.split(" ")
+        args = example.parse(["--method", recipe, *settings, *own])
+        model = example.TinySegmenter(9, norm=args.norm)
+        assert example.make_recipe(recipe, model, example.StreetClips.label_space, 0).model is model
+    for name, table in accuracy.TABLES.items():
+        assert set(table.against) <= set(table.methods), name
+
+
 def test_what_cannot_be_done_is_named(accuracy, small, tmp_path, monkeypatch, capsys):
     (tmp_path / "page.md").write_text("nothing here\n")
     small("--table")  # tables without results are passed over
