@@ -115,7 +115,8 @@ BATCH = tuple(
 IMAGES = ("source_only", "dacs", DACS_ALIKE, "dastc", "oracle")
 TABLES = {
     "choices": Table(CHOICES, ("--split", "val", "--shift", "1"), against=(f"dastc({FIRST})",), seeds=(0, 1)),
-    "street": Table(STREET, against=("source_only", "dacs", "dastc")),
+    "street": Table(STREET, against=("source_only", "dacs", "dastc"), seeds=(15, 16, 17, 18, 19)),
+    "far": Table(STREET, ("--shift", "1.2"), against=("source_only", "dacs")),
     "mild": Table(MILD, ("--shift", "1"), against=("source_only", DACS_ALIKE, "dastc")),
     "parts": Table(PARTS, ("--split", "val"), against=("dastc",), seeds=(20, 21, 22, 23, 24)),
     "batch": Table(BATCH, against=BATCH[:2]),

@@ -87,7 +87,7 @@ def parse(argv):
     parser.add_argument("--frames", type=positive, default=2, help="frames of a clip; 1 adapts on single images")
     parser.add_argument("--clips", type=positive, default=300, help="StreetClips of each domain to train on")
     parser.add_argument("--eval-clips", type=positive, default=100, help="StreetClips to score on")
-    parser.add_argument("--shift", type=float, default=1.2, help="how far the target of StreetClips is, in [0, 3]")
+    parser.add_argument("--shift", type=float, default=1.1, help="how far the target of StreetClips is, in [0, 3]")
     parser.add_argument("--split", choices=("val", "test"), default="test", help="StreetClips to score on")
     parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="size of the frames")
     parser.add_argument("--norm", choices=("group", "batch"), default="group", help="normalisation in the model")
