@@ -38,6 +38,7 @@ class Arrangement(NamedTuple):
         cross_frame: Where target labels come from; see :func:`dastc.adapt.labelled_by`.
         class_prior: Strength, in [0, 1], with which the teacher's labels are kept from naming classes more or less
             often than the source shows them; 0 is off. See :class:`~dastc.adapt.ClassPrior`. Not a part of DA-STC.
+        class_prior_bands: Horizontal bands of the picture that have a prior of their own, >= 1.
         class_prior_ramp: Steps over which that strength grows from 0; 0 starts at full.
         both_frames: Train on every frame of a clip, not on the current one alone.
         temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow.
@@ -73,6 +74,7 @@ class Arrangement(NamedTuple):
     feature_fusion: float = 0.0
     cross_frame: CrossFrame = "averaged"
     class_prior: float = 1.0
+    class_prior_bands: int = 1
     class_prior_ramp: int = 0
     both_frames: bool = True
     temporal: bool = True
@@ -103,6 +105,7 @@ class Switches(TypedDict, total=False):
     feature_fusion: float
     cross_frame: CrossFrame
     class_prior: float
+    class_prior_bands: int
     class_prior_ramp: int
     both_frames: bool
     temporal: bool
@@ -171,6 +174,7 @@ def _check_values(parts: Arrangement) -> None:
         raise ValueError(f"DASTC: `masked_target` must lie in [0, 1); got {parts.masked_target}.")
     for name in ("target_weight", "align_weight", "context_consistency", "class_prior_ramp"):
         check_at_least("DASTC", name, getattr(parts, name), 0)
+    check_at_least("DASTC", "class_prior_bands", parts.class_prior_bands, 1)
 
 
 ARRANGEMENTS = {

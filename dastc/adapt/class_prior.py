@@ -1,6 +1,7 @@
 """Keep a teacher from naming classes more or less often than the source shows them."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
@@ -23,13 +24,15 @@ class ClassPrior(nn.Module):
         num_classes: Number of classes K.
         strength: Exponent of the ratio, in [0, 1]; 0 changes nothing.
         decay: Share of the past in each update of both running shares, in [0, 1).
+        bands: Number of horizontal bands of the picture that have shares of their own, >= 1: where cameras look level,
+            the sky is above and the road below. The shift runs evenly from the middle of one band to the next.
         ramp: Number of calls in training mode over which the strength grows from 0 to full; 0 starts at full. Shares
             that an early teacher names are confident before they are right.
         sync: Count over all ranks, if there are several.
         ignore_index: Label of the pixels that take no part.
 
     Shape:
-        - labels of ``see``: int64 of any shape.
+        - labels of ``see``: int64, ``(..., H, W)``; of any shape if there is one band.
         - logits: ``(B, T, K, h, w)``, float.
         - output: the same, without gradient through the shift.
 
@@ -37,7 +40,8 @@ class ClassPrior(nn.Module):
         ValueError: If an argument is out of range or the shape does not fit.
 
     Source:
-        Ours, after the distribution alignment of Berthelot et al. 2020 (ReMixMatch); not a part of DA-STC.
+        Ours, after the distribution alignment of Berthelot et al. 2020 (ReMixMatch); bands after the spatial priors
+        of Zou et al. 2018 (CBST-SP). Not a part of DA-STC.
 
     Example:
         >>> prior = ClassPrior(2)
@@ -56,6 +60,7 @@ class ClassPrior(nn.Module):
         *,
         strength: float = 1.0,
         decay: float = 0.99,
+        bands: int = 1,
         ramp: int = 0,
         sync: bool = True,
         ignore_index: int = 255,
@@ -65,25 +70,32 @@ class ClassPrior(nn.Module):
         check_between("ClassPrior", "strength", strength, 0, 1)
         if not 0 <= decay < 1:
             raise ValueError(f"ClassPrior: `decay` must lie in [0, 1); got {decay}.")
+        check_at_least("ClassPrior", "bands", bands, 1)
         check_at_least("ClassPrior", "ramp", ramp, 0)
-        self.num_classes, self.strength, self.decay, self.ramp = num_classes, strength, decay, ramp
+        self.num_classes, self.strength, self.decay = num_classes, strength, decay
+        self.bands, self.ramp = bands, ramp
         self.sync, self.ignore_index = sync, ignore_index
         # sums that fade, not means: what is compared are shares, and the start then needs no correction
-        self.register_buffer("shown", torch.zeros(num_classes))
-        self.register_buffer("said", torch.zeros(num_classes))
+        self.register_buffer("shown", torch.zeros(num_classes, bands))
+        self.register_buffer("said", torch.zeros(num_classes, bands))
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def see(self, labels: Tensor) -> None:
         """Count the classes of the source."""
         check_dtype("ClassPrior.see", "labels", labels, "int64")
-        labels = without_ignored(labels.flatten(), self.num_classes, self.ignore_index)
+        if self.bands > 1 and labels.dim() < 2:
+            raise ValueError(f"ClassPrior.see: `labels` must have shape (..., H, W); got {tuple(labels.shape)}.")
+        labels = without_ignored(labels, self.num_classes, self.ignore_index)
         outside = (labels < 0) | (labels >= self.num_classes)
+        bin_of = labels.where(~outside, self.num_classes) * self.bands
+        if self.bands > 1:
+            bin_of = bin_of + self._band_of_row(labels.shape[-2], labels.device).unsqueeze(1)
         # without host synchronisation: what takes no part is counted in a bin of its own
         # and in integers, since float32 stops counting ones at 2^24
-        counts = labels.new_zeros(self.num_classes + 1)
-        counts.index_add_(0, labels.where(~outside, self.num_classes), torch.ones_like(labels))
-        self._fade("shown", counts[:-1].to(self.shown.dtype))
+        counts = labels.new_zeros((self.num_classes + 1) * self.bands)
+        counts.index_add_(0, bin_of.flatten(), torch.ones_like(labels).flatten())
+        self._fade("shown", counts.view(-1, self.bands)[:-1].to(self.shown.dtype))
 
     def forward(self, logits: Tensor) -> Tensor:
         """Shift logits of the target; in training mode, count what they say first."""
@@ -91,12 +103,22 @@ class ClassPrior(nn.Module):
         check_dtype("ClassPrior", "logits", logits, "float")
         if self.training:
             # one broken frame must not spoil the running share for good
-            said = logits.detach().float().softmax(dim=2).nan_to_num(0)
-            self._fade("said", said.sum(dim=(0, 1, 3, 4)))
+            said = logits.detach().float().softmax(dim=2).nan_to_num(0).sum(dim=(0, 1, 4))  # (K, h)
+            band = self._band_of_row(logits.shape[-2], logits.device)
+            in_band = band.unsqueeze(1) == torch.arange(self.bands, device=band.device)
+            self._fade("said", (said.unsqueeze(-1) * in_band).sum(dim=1))
             self.calls += 1
         ratio = (_share(self.shown) + _FLOOR) / (_share(self.said) + _FLOOR)
+        # nothing is known of a band that has no row, or in which nothing was counted yet
+        ratio = ratio.where((self.shown.sum(dim=0) > 0) & (self.said.sum(dim=0) > 0), 1)
         strength = self.strength * (self.calls / max(self.ramp, 1)).clamp(max=1) if self.ramp else self.strength
-        return logits + (strength * ratio.log()).to(logits.dtype).view(-1, 1, 1)
+        shift = strength * ratio.log()
+        if self.bands > 1:
+            shift = F.interpolate(shift.unsqueeze(0), size=logits.shape[-2], mode="linear", align_corners=False)[0]
+        return logits + shift.to(logits.dtype).unsqueeze(-1)
+
+    def _band_of_row(self, height: int, device: torch.device) -> Tensor:
+        return torch.arange(height, device=device) * self.bands // max(height, 1)
 
     def _fade(self, name: str, new: Tensor) -> None:
         past: Tensor = getattr(self, name)
@@ -106,10 +128,10 @@ class ClassPrior(nn.Module):
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
         return (
-            f"num_classes={self.num_classes}, strength={self.strength}, decay={self.decay}, ramp={self.ramp}, "
-            f"sync={self.sync}, ignore_index={self.ignore_index}"
+            f"num_classes={self.num_classes}, strength={self.strength}, decay={self.decay}, bands={self.bands}, "
+            f"ramp={self.ramp}, sync={self.sync}, ignore_index={self.ignore_index}"
         )
 
 
 def _share(counts: Tensor) -> Tensor:
-    return counts / counts.sum().clamp(min=1e-12)
+    return counts / counts.sum(dim=0).clamp(min=1e-12)  # of each band

@@ -110,7 +110,11 @@ class DASTC(nn.Module):
         )
         self.hiding = RandomState(seed)
         self.class_prior = ClassPrior(
-            num_classes, strength=parts.class_prior, ramp=parts.class_prior_ramp, ignore_index=ignore_index
+            num_classes,
+            strength=parts.class_prior,
+            bands=parts.class_prior_bands,
+            ramp=parts.class_prior_ramp,
+            ignore_index=ignore_index,
         )
         self.feature_fusion = ShallowFeatureFusion(parts.feature_fusion)
         self.aggregator = CategoryAggregator(

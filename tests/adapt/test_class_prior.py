@@ -51,14 +51,14 @@ def test_the_past_fades():
     prior = ClassPrior(2, decay=0.5)
     prior.see(torch.tensor([0]))
     prior.see(torch.tensor([1, 1, 1]))  # a batch counts by its shares, not by its size
-    torch.testing.assert_close(prior.shown / prior.shown.sum(), torch.tensor([1 / 3, 2 / 3]))
+    torch.testing.assert_close(prior.shown.flatten() / prior.shown.sum(), torch.tensor([1 / 3, 2 / 3]))
 
 
 @pytest.mark.parametrize("ignore_index", [255, -1, 1])
 def test_what_takes_no_part_is_not_counted(ignore_index):
     prior = ClassPrior(2, ignore_index=ignore_index)
     prior.see(torch.tensor([[0, 0, ignore_index, -7, 99]]))
-    assert prior.shown.tolist() == [1, 0]
+    assert prior.shown.tolist() == [[1], [0]]
 
 
 @pytest.mark.parametrize("labels", [torch.full((3,), 255), torch.zeros(0, dtype=torch.long)], ids=["ignored", "empty"])
@@ -81,7 +81,55 @@ def test_a_broken_frame_does_not_spoil_what_comes_after():
     broken(torch.full((1, 1, K, 2, 2), float("nan")))
     broken(logits_of(shares([4, 3, 2, 1])))
     assert broken.said.isfinite().all()
-    torch.testing.assert_close(broken.said, shares([4, 3, 2, 1]))
+    torch.testing.assert_close(broken.said.flatten(), shares([4, 3, 2, 1]))
+
+
+def banded(rows, width=60):
+    """Return labels (len(rows), width) whose rows hold the classes in the numbers given."""
+    return torch.stack([labels_of(counts) for counts in rows]).view(len(rows), width)
+
+
+def test_each_band_is_said_as_the_source_shows_it():
+    shown = [[30, 20, 10, 0], [30, 20, 10, 0], [0, 10, 20, 30], [0, 20, 20, 20]]  # four rows of labels in two bands
+    prior = ClassPrior(K, bands=2)
+    prior.see(banded(shown).expand(3, 1, 4, 60))
+    torch.testing.assert_close(prior.shown[:, 0], shares([60, 40, 20, 0]))
+    torch.testing.assert_close(prior.shown[:, 1], shares([0, 30, 40, 50]))
+    logits = torch.cat((logits_of(shares([1, 2, 3, 4]))[:, :, :, :1], logits_of(shares([4, 3, 2, 1]))[:, :, :, :1]), 3)
+    found = prior(logits).softmax(dim=2)
+    torch.testing.assert_close(found[0, 0, :, 0, 0], shares([60, 40, 20, 0]), atol=5e-3, rtol=0)
+    torch.testing.assert_close(found[0, 0, :, 1, 0], shares([0, 30, 40, 50]), atol=5e-3, rtol=0)
+
+
+def test_between_the_middles_of_bands_the_shift_runs_evenly():
+    prior = ClassPrior(2, bands=2)
+    prior.see(banded([[15, 45], [45, 15]]))
+    shift = prior(torch.zeros(1, 1, 2, 8, 1))[0, 0, 0, :, 0]
+    step = shift.diff()
+    torch.testing.assert_close(shift[[0, 7]], torch.tensor([0.25, 0.75]).div(0.5).log(), atol=5e-3, rtol=0)
+    # the middles lie between rows 1 and 2, and between 5 and 6: flat before the first and after the last
+    torch.testing.assert_close(step / step[3], torch.tensor([0, 0.5, 1, 1, 1, 0.5, 0]))
+    assert step[3] > 0.2
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 50])
+def test_more_bands_than_rows_say_nothing_of_what_they_do_not_hold(height):
+    prior = ClassPrior(2, bands=7)
+    prior.see(torch.zeros(1, 1, 14, 5, dtype=torch.long))
+    logits = torch.randn(1, 1, 2, height, 5)
+    shift = (prior(logits) - logits)[0, 0, 0, :, 0]
+    assert shift.isfinite().all()
+    assert (shift >= -1e-5).all()  # class 0 is all that is ever shown
+    assert shift.max() < 1.5
+
+
+def test_bands_of_which_nothing_is_known_are_left_alone():
+    prior, logits = ClassPrior(2, bands=2).eval(), torch.randn(1, 1, 2, 2, 3)
+    assert torch.equal(prior(logits), logits)
+    prior.train().see(torch.tensor([[255, 255], [0, 1]]))
+    assert torch.equal(prior(logits)[..., 0, :], logits[..., 0, :])
+    with pytest.raises(ValueError, match=r"ClassPrior\.see: `labels` must have shape \(\.\.\., H, W\); got \(3,\)"):
+        prior.see(torch.zeros(3, dtype=torch.long))
 
 
 def test_the_strength_can_grow_from_call_to_call():
@@ -117,6 +165,8 @@ def test_bf16_stays_bf16_and_is_counted_in_float32():
     [
         ({"num_classes": 0}, "ClassPrior: `num_classes` must be at least 1; got 0"),
         ({"num_classes": 2, "strength": 1.5}, r"ClassPrior: `strength` must lie in \[0, 1\]; got 1.5"),
+        ({"num_classes": 2, "bands": 0}, "ClassPrior: `bands` must be at least 1; got 0"),
+        ({"num_classes": 2, "ramp": -1}, "ClassPrior: `ramp` must be at least 0; got -1"),
         ({"num_classes": 2, "decay": 1.0}, r"ClassPrior: `decay` must lie in \[0, 1\); got 1.0"),
     ],
 )
@@ -135,5 +185,5 @@ def test_bad_tensors_are_named():
 
 
 def test_repr_shows_the_arguments():
-    shown = "num_classes=3, strength=0.5, decay=0.9, ramp=7, sync=False, ignore_index=0"
-    assert ClassPrior(3, strength=0.5, decay=0.9, ramp=7, sync=False, ignore_index=0).extra_repr() == shown
+    shown = "num_classes=3, strength=0.5, decay=0.9, bands=2, ramp=7, sync=False, ignore_index=0"
+    assert ClassPrior(3, strength=0.5, decay=0.9, bands=2, ramp=7, sync=False, ignore_index=0).extra_repr() == shown
