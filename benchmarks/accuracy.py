@@ -75,6 +75,7 @@ CHOICES = (
 # one part at a time, away from the defaults; what is not a part of DA-STC, too
 SHARED = "fusion='shared',clean_source=True,clean_target=True"
 PARTS = (
+    "source_only",
     "dacs",
     "dastc",
     "dastc(complementary=False)",
@@ -100,6 +101,7 @@ PARTS = (
     "dastc(rare_probability=0.5)",
     "dastc(bank=True)",
     "dastc(class_prior=0.0)",
+    "dastc(class_prior_bands=8)",
     "dastc(class_prior_ramp=200)",
     "dastc(masked_target=0.5)",
     "dastc(decay=0.99)",
