@@ -258,6 +258,17 @@ def test_flow_that_leads_nowhere_is_not_valid_and_reads_no_foreign_memory(value,
     assert torch.equal(warped[..., others], flow_warp(x, flow)[0][..., others])
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e30])
+def test_flow_that_leads_nowhere_has_no_gradient_and_spoils_no_other(value):
+    x, flow = (v.requires_grad_() for v in _case(0, (1, 2, 3, 4), torch.float32))
+    with torch.no_grad():
+        flow[0, :, 1, 2] = value
+    up = torch.ones_like(x)
+    to_x, to_flow = torch.autograd.grad(flow_warp(x, flow)[0], (x, flow), up)
+    assert torch.equal(to_flow[0, :, 1, 2], torch.zeros_like(to_flow[0, :, 1, 2]))
+    torch.testing.assert_close(to_x.sum((2, 3)), up.sum((2, 3)))
+
+
 _X, _FLOW = torch.zeros(1, 2, 4, 6), torch.zeros(1, 2, 4, 6)
 
 

@@ -20,5 +20,7 @@ def sampling_grid(flow: Tensor) -> tuple[Tensor, Tensor]:
     x = flow[:, 0] + torch.arange(width, device=flow.device, dtype=flow.dtype)
     y = flow[:, 1] + torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
     valid = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    # the CPU's backward reads foreign memory at NaN; "not valid" samples some pixel of the picture instead
+    x, y = x.nan_to_num(0), y.nan_to_num(0)
     grid = torch.stack((x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1), dim=-1)
     return grid, valid
