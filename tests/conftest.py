@@ -8,6 +8,7 @@ from hypothesis import settings
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # must precede the first `import triton`
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns where it is not said
 
 torch.set_num_threads(2)  # what the smallest machine has; more threads would not change a result's meaning
 settings.register_profile("dastc", max_examples=25, deadline=None, derandomize=True)

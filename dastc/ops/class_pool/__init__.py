@@ -5,13 +5,20 @@ from torch import Tensor
 from dastc._core.checks import check_at_least, check_dtype, check_same_device
 from dastc._core.debug import debug_finite, debug_labels
 from dastc._core.labels import without_ignored
+from dastc.ops._backend import Backend, check_backend
 from dastc.ops.class_pool.op import class_pool_op
 
 __all__ = ["class_pool"]
 
 
 def class_pool(
-    features: Tensor, labels: Tensor, num_classes: int, *, weights: Tensor | None = None, ignore_index: int = 255
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    *,
+    weights: Tensor | None = None,
+    ignore_index: int = 255,
+    backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
     """Sum features over the pixels of each class, and count those pixels, sample by sample.
 
@@ -23,6 +30,8 @@ def class_pool(
         num_classes: K.
         weights: How much each position counts, dimensionless, >= 0; ``None`` counts each as 1.
         ignore_index: A label that takes no part even if it lies in [0, K).
+        backend: ``"torch"``, ``"triton"`` (a GPU, K <= 256, D <= 4096), or ``"auto"``; see
+            :func:`dastc.backend_info`.
 
     Shape:
         - features: ``(N, D, *S)``, any float dtype and any number of axes S; summed in float32 (float64 if it is).
@@ -36,6 +45,7 @@ def class_pool(
             also for labels out of range and for features that are not finite (one such value, ignored or not,
             makes its channel non-finite for every class of that sample).
         TypeError: If a tensor has the wrong kind of dtype.
+        RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
         The averaging of METHOD 6, without its loop over classes.
@@ -58,6 +68,7 @@ def class_pool(
     if weights is not None:
         check_dtype("class_pool", "weights", weights, "float")
     check_at_least("class_pool", "num_classes", num_classes, 1)
+    check_backend("class_pool", backend)
     check_same_device("class_pool", {"features": features, "labels": labels, "weights": weights})
     debug_labels("class_pool", "labels", labels, num_classes, ignore_index)
     debug_finite("class_pool", "features", features)
@@ -65,5 +76,5 @@ def class_pool(
     pixels = labels.numel() // max(len(labels), 1)
     flat_weights = None if weights is None else weights.reshape(len(weights), pixels)
     flat = features.reshape(*features.shape[:2], pixels)
-    sums, mass = class_pool_op(flat, labels.reshape(len(labels), pixels), flat_weights, num_classes)
+    sums, mass = class_pool_op(flat, labels.reshape(len(labels), pixels), flat_weights, num_classes, backend)
     return sums, mass

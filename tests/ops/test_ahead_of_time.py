@@ -1,0 +1,33 @@
+"""Every fused kernel becomes machine code for GPUs that are not there, and keeps its values in registers."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dastc.ops._backend import _LIMITS
+
+SCRIPT = Path(__file__).with_name("ahead_of_time.py")
+ARCHITECTURES = [80, 90, 100]
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+
+@pytest.mark.parametrize("operator", sorted(_LIMITS))
+def test_kernels_compile_without_spilling(operator, tmp_path, record_property):
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(SCRIPT), operator, *map(str, ARCHITECTURES)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout)
+    assert {row["architecture"] for row in found} == set(ARCHITECTURES)
+    for row in found:
+        record_property(f"{row['kernel']}, sm_{row['architecture']}", json.dumps(row))
+        assert row["stack"] == row["local"] == 0, f"spills: {row}"
+        assert row["registers"] <= 255
+        assert row["shared"] <= 99 * 1024, f"more shared memory than the smallest of these GPUs gives a block: {row}"
