@@ -25,7 +25,9 @@ OPERATORS = (
 
 # The operators that have a fused kernel, and the largest sizes that it takes.
 _LIMITS: dict[str, dict[str, int]] = {
+    "flow_warp": {},
     "class_pool": {"K": 256, "D": 4096},
+    "upsampled_ce": {"K": 256},
 }
 
 # The operators whose kernel "auto" takes. One joins when benchmarks/results/speed holds a table measured on a GPU in

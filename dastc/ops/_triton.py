@@ -38,16 +38,11 @@ def row_of_picture(height, width, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def scaled_position(pixel, source, size):
-    """Return where a pixel of ``size`` lies among ``source``, in units of 1 / (2 * size): whole numbers, so exact."""
-    last = (tl.zeros((), tl.int64) + 2) * size * (source - 1)
-    return tl.minimum(tl.maximum((2 * pixel + 1) * source - size, 0), last)
-
-
-@triton.jit
 def neighbours(pixel, source, size):
     """Return the pixels of ``source`` before and after one of ``size``, and the share of the latter."""
-    position = scaled_position(pixel, source, size)
+    # in units of 1 / (2 * size) positions are whole numbers, so they are exact
+    last = (tl.zeros((), tl.int64) + 2) * size * (source - 1)
+    position = tl.minimum(tl.maximum((2 * pixel + 1) * source - size, 0), last)
     before = position // (2 * size)
     share = (position - before * (2 * size)).to(tl.float32) / (2 * size)
     # where nothing is resized, the next pixel has no share and is not read
@@ -56,10 +51,9 @@ def neighbours(pixel, source, size):
 
 
 @triton.jit
-def share_of(pixel, neighbour, source, size):
-    """Return the share that a pixel of ``source`` has in one of ``size``; 0 beyond its reach."""
-    distance = tl.abs(scaled_position(pixel, source, size) - 2 * neighbour * size)
-    return tl.maximum(1 - distance.to(tl.float32) / (2 * size), 0)
+def share_of(neighbour, before, after, share):
+    """Return the share that one pixel of the source has in a pixel with these neighbours."""
+    return tl.where(before == neighbour, 1 - share, tl.where(after == neighbour, share, 0.0))
 
 
 @triton.jit
@@ -69,30 +63,15 @@ def first_in_reach(neighbour, source, size):
 
 
 @triton.jit
-def blend(before, after, share, same):
-    """Return the value between two neighbours; infinite values survive where both are one pixel."""
-    return tl.where(same, before, before * (1 - share) + after * share)
-
-
-@triton.jit
-def upsampled(x, channel, row, column, live, height, width, size_h, size_w, stride_c, stride_h, stride_w):
-    """Return ``x`` (C, height, width) upsampled to (size_h, size_w), at the pixels asked for; 0 where not live."""
-    above, below, down = neighbours(row, height, size_h)
-    left, right, along = neighbours(column, width, size_w)
-    x += channel * stride_c
-    upper = blend(
-        tl.load(x + above * stride_h + left * stride_w, mask=live, other=0).to(tl.float32),
-        tl.load(x + above * stride_h + right * stride_w, mask=live, other=0).to(tl.float32),
-        along,
-        left == right,
-    )
-    lower = blend(
-        tl.load(x + below * stride_h + left * stride_w, mask=live, other=0).to(tl.float32),
-        tl.load(x + below * stride_h + right * stride_w, mask=live, other=0).to(tl.float32),
-        along,
-        left == right,
-    )
-    return blend(upper, lower, down, above == below)
+def between(x, above, below, down, left, right, along, live, stride_h, stride_w):
+    """Return the bilinear mixture of four pixels as float32; 0 where not live. One pixel alone is not mixed."""
+    nw = tl.load(x + above * stride_h + left * stride_w, mask=live, other=0).to(tl.float32)
+    ne = tl.load(x + above * stride_h + right * stride_w, mask=live, other=0).to(tl.float32)
+    sw = tl.load(x + below * stride_h + left * stride_w, mask=live, other=0).to(tl.float32)
+    se = tl.load(x + below * stride_h + right * stride_w, mask=live, other=0).to(tl.float32)
+    upper = tl.where(left == right, nw, nw * (1 - along) + ne * along)
+    lower = tl.where(left == right, sw, sw * (1 - along) + se * along)
+    return tl.where(above == below, upper, upper * (1 - down) + lower * down)
 
 
 @triton.jit
@@ -102,3 +81,20 @@ def exponentials(logits, there):
     largest = tl.max(logits, axis=0)
     powers = tl.exp(logits - largest[None, :])
     return powers, tl.sum(powers, axis=0), largest
+
+
+@triton.jit
+def sample_point(position, size):
+    """Return the pixels around a point on one axis, the share of the second, and whether the point lay inside.
+
+    Last comes whether it lay strictly inside: elsewhere the nearest pixel is repeated and moving changes nothing. A
+    position that is NaN is that of the first pixel, and not inside.
+    """
+    last = (tl.zeros((), tl.float32) + size) - 1
+    inside, free = (position >= 0) & (position <= last), (position > 0) & (position < last)
+    # where, since neither maximum nor minimum is sure to drop a NaN
+    position = tl.where(position > 0, position, 0.0)
+    position = tl.where(position < last, position, last)
+    before = tl.floor(position)
+    first = before.to(tl.int64)
+    return first, tl.minimum(first + 1, size - 1), position - before, inside, free

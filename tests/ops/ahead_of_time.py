@@ -43,6 +43,17 @@ def single(*shape):
 
 
 @case
+def flow_warp():
+    from dastc.ops.flow_warp._triton import flow_warp_backward_triton, flow_warp_triton
+
+    x, flow = empty(8, 256, 65, 129), single(8, 2, 65, 129)
+    warped, _ = flow_warp_triton(x, flow)
+    for exact in (True, False):
+        torch.use_deterministic_algorithms(exact)
+        flow_warp_backward_triton(warped, x, flow)
+
+
+@case
 def class_pool():
     from dastc.ops.class_pool._triton import class_match_triton, class_pool_triton, class_spread_triton
 
@@ -52,6 +63,40 @@ def class_pool():
         sums, mass = class_pool_triton(features, labels, weights, classes)
     class_spread_triton(sums, labels, weights, torch.float32)
     class_match_triton(features, labels, sums, mass, torch.float32)
+
+
+@case
+def pseudo_label():
+    from dastc.ops.pseudo_label._triton import pseudo_label_triton
+
+    flow = single(8, 2, 512, 1024)
+    for classes in (19, 256):
+        logits = empty(8, classes, 65, 129)
+        pseudo_label_triton(logits, flow, logits, 512, 1024)
+    pseudo_label_triton(logits, None, None, 512, 1024)
+
+
+@case
+def clip_paste():
+    from dastc.ops.clip_paste._triton import clip_paste_triton
+
+    frames, labels, flow = single(8, 2, 3, 512, 1024), integers(8, 2, 512, 1024), single(8, 1, 2, 512, 1024)
+    weights, table = single(8, 2, 512, 1024), empty(8, 19, dtype=torch.bool)
+    eligible = empty(8, 2, 512, 1024, dtype=torch.bool)
+    for opacity in (1.0, 0.5):
+        clip_paste_triton(
+            (frames, frames), (labels, labels), (flow, flow), (weights, weights), labels, table, eligible, opacity
+        )
+
+
+@case
+def upsampled_ce():
+    from dastc.ops.upsampled_ce._triton import upsampled_ce_backward_triton, upsampled_ce_triton
+
+    labels = integers(8, 512, 1024)
+    for classes in (19, 256):
+        logits = empty(8, classes, 65, 129)
+        upsampled_ce_backward_triton(upsampled_ce_triton(logits, labels), logits, labels)
 
 
 def signature(kernel, args, options):

@@ -1,6 +1,7 @@
 """What the tests of the fused kernels share: dtypes, layouts, and when a kernel agrees with its reference."""
 
 import os
+from functools import cache
 
 import pytest
 import torch
@@ -16,6 +17,12 @@ assert DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1", "without a
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 every_ignored = pytest.mark.parametrize("ignored", IGNORED)
+# each two of the three meet: a third of all combinations, for kernels that are slow to interpret
+every_pair = pytest.mark.parametrize(
+    ("dtype", "layout", "ignored"),
+    [(DTYPES[i], LAYOUTS[j], IGNORED[(i + j) % 3]) for i in range(3) for j in range(3)],
+    ids=str,
+)
 
 
 def lay(x, layout):
@@ -75,3 +82,26 @@ def far_apart(*shape):
     finally:
         torch.utils.deterministic.fill_uninitialized_memory = filled
     return memory.as_strided((1, rows, columns), (0, step, 1))
+
+
+def _search_once():
+    """Let the interpreter look only once through Triton's names for what it replaces, not at every nested call."""
+    from triton.runtime import interpreter
+
+    search = getattr(interpreter, "_patch_builtin", None)
+    if search is None:
+        return
+
+    @cache
+    def names(package):
+        return [name for name in dir(package) if interpreter.tl.core.is_builtin(getattr(package, name))]
+
+    def patch(package, *rest):
+        if any(interpreter.tl.core.is_builtin(getattr(package, name)) for name in names(package)[:1]):
+            search(package, *rest)
+
+    interpreter._patch_builtin = patch
+
+
+if DEVICE == "cpu":
+    _search_once()

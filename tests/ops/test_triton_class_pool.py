@@ -86,7 +86,8 @@ def test_offsets_beyond_int32_are_reached():
     assert sums.tolist() == [[[0, 2, 4], [1, 3, 5]]]
     ones = torch.ones_like(sums)
     assert class_match_op(features, labels, ones, mass, torch.float32).tolist() == [[7, 10]]
-    assert class_spread_op(far_apart(2, 2).copy_(ones[..., :2]), labels, None, torch.float32).eq(1).all()
+    spread = class_spread_op(features, torch.tensor([[2, 0]], device=DEVICE), None, torch.float32)
+    assert spread.tolist() == [[[4, 0], [5, 1]]]
 
 
 def test_repeats_bit_for_bit(monkeypatch):

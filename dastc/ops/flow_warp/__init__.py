@@ -3,12 +3,13 @@
 from torch import Tensor
 
 from dastc._core.checks import check_dtype, check_same_device, check_shape
+from dastc.ops._backend import Backend, check_backend
 from dastc.ops.flow_warp.op import flow_warp_op
 
 __all__ = ["flow_warp"]
 
 
-def flow_warp(x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def flow_warp(x: Tensor, flow: Tensor, *, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
     """Bring an earlier frame onto the grid of a later one along backward flow.
 
     ``warped(x, y) = input(x + dx, y + dy)``, bilinear, in pixel coordinates whose centres are integers; beyond the
@@ -17,6 +18,7 @@ def flow_warp(x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         x: What lies on the grid of the earlier frame: frames, features, logits or probabilities.
         flow: Backward flow in pixels of this grid; channel 0 is dx, channel 1 is dy.
+        backend: ``"torch"``, ``"triton"`` (a GPU), or ``"auto"``; see :func:`dastc.backend_info`.
 
     Shape:
         - x: ``(N, C, H, W)``, any float dtype; computed in float32 (float64 if it is).
@@ -27,6 +29,7 @@ def flow_warp(x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: If the shapes do not fit or the devices differ.
         TypeError: If a tensor is not float.
+        RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
         The warp of METHOD 2.2 (Resample2d) with a validity that the released code lacks.
@@ -44,5 +47,6 @@ def flow_warp(x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     check_dtype("flow_warp", "x", x, "float")
     check_dtype("flow_warp", "flow", flow, "float")
     check_same_device("flow_warp", {"x": x, "flow": flow})
-    warped, valid = flow_warp_op(x, flow)
+    check_backend("flow_warp", backend)
+    warped, valid = flow_warp_op(x, flow, backend)
     return warped, valid

@@ -1,10 +1,11 @@
-"""``torch.ops.dastc.flow_warp`` and its backward: schema, default implementation, fake, autograd."""
+"""``torch.ops.dastc.flow_warp`` and its backward: schema, implementations, fake, autograd."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dastc.ops._backend import use_triton
 from dastc.ops._precision import compute_dtype
 from dastc.ops.flow_warp.reference import flow_warp_reference, sampling_grid
 
@@ -12,19 +13,27 @@ _BILINEAR, _BORDER = 0, 1  # aten's codes for the interpolation and the padding
 
 
 @torch.library.custom_op("dastc::flow_warp", mutates_args=())
-def flow_warp_op(x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def flow_warp_op(x: Tensor, flow: Tensor, backend: str = "auto") -> tuple[Tensor, Tensor]:
+    if use_triton("flow_warp", "flow_warp", backend, x):
+        from dastc.ops.flow_warp._triton import flow_warp_triton
+
+        return flow_warp_triton(x, flow)
     warped, valid = flow_warp_reference(x, flow)
     return warped.contiguous(), valid
 
 
 @flow_warp_op.register_fake
-def _fake(x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def _fake(x: Tensor, flow: Tensor, backend: str = "auto") -> tuple[Tensor, Tensor]:
     n, _, height, width = x.shape
     return x.new_empty(x.shape), flow.new_empty((n, height, width), dtype=torch.bool)
 
 
 @torch.library.custom_op("dastc::flow_warp_backward", mutates_args=())
-def flow_warp_backward_op(grad: Tensor, x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def flow_warp_backward_op(grad: Tensor, x: Tensor, flow: Tensor, backend: str = "auto") -> tuple[Tensor, Tensor]:
+    if use_triton("flow_warp", "flow_warp", backend, x):
+        from dastc.ops.flow_warp._triton import flow_warp_backward_triton
+
+        return flow_warp_backward_triton(grad, x, flow)
     dtype = compute_dtype(x)
     grid, _ = sampling_grid(flow.to(dtype))
     to_x, to_grid = torch.ops.aten.grid_sampler_2d_backward(
@@ -37,19 +46,20 @@ def flow_warp_backward_op(grad: Tensor, x: Tensor, flow: Tensor) -> tuple[Tensor
 
 
 @flow_warp_backward_op.register_fake
-def _fake_backward(grad: Tensor, x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def _fake_backward(grad: Tensor, x: Tensor, flow: Tensor, backend: str = "auto") -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), flow.new_empty(flow.shape)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs)
+def _setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, str], output: tuple[Tensor, Tensor]) -> None:
+    x, flow, ctx.backend = inputs
+    ctx.save_for_backward(x, flow)
     ctx.mark_non_differentiable(output[1])
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None]:
     x, flow = ctx.saved_tensors
-    to_x, to_flow = flow_warp_backward_op(grad, x, flow)
-    return to_x, to_flow
+    to_x, to_flow = flow_warp_backward_op(grad, x, flow, ctx.backend)
+    return to_x, to_flow, None
 
 
 flow_warp_op.register_autograd(_backward, setup_context=_setup_context)

@@ -7,6 +7,7 @@ from torch import Tensor
 from dastc._core.checks import check_choice, check_dtype, check_same_device, check_shape
 from dastc._core.debug import debug_finite, debug_labels
 from dastc._core.labels import without_ignored
+from dastc.ops._backend import Backend, check_backend
 from dastc.ops.upsampled_ce.op import upsampled_ce_op
 
 __all__ = ["upsampled_cross_entropy"]
@@ -19,6 +20,7 @@ def upsampled_cross_entropy(
     weights: Tensor | None = None,
     ignore_index: int = 255,
     reduction: Literal["mean", "sum", "none"] = "mean",
+    backend: Backend = "auto",
 ) -> Tensor:
     r"""Compare low-resolution logits with full-resolution labels, never materialising the upsampled logits.
 
@@ -34,6 +36,7 @@ def upsampled_cross_entropy(
         weights: How much each pixel counts, dimensionless; ``None`` counts each as 1.
         ignore_index: A label that takes no part even if it lies in [0, K).
         reduction: ``"mean"`` as above, ``"sum"`` without the division, ``"none"`` for the weighted loss per pixel.
+        backend: ``"torch"``, ``"triton"`` (a GPU, K <= 256), or ``"auto"``; see :func:`dastc.backend_info`.
 
     Shape:
         - logits: ``(N, K, h, w)``, any float dtype; computed in float32 (float64 if it is).
@@ -46,6 +49,7 @@ def upsampled_cross_entropy(
         ValueError: If the shapes do not fit, the devices differ or ``reduction`` is unknown; under
             ``debug_checks()`` also for labels out of range and logits that are not finite.
         TypeError: If a tensor has the wrong kind of dtype.
+        RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
         The losses of METHOD 8.1; DACS weights its pixels in the same way (METHOD 5).
@@ -64,11 +68,12 @@ def upsampled_cross_entropy(
         check_shape(caller, "weights", weights, "N H W", full)
         check_dtype(caller, "weights", weights, "float")
     check_choice(caller, "reduction", reduction, ("mean", "sum", "none"))
+    check_backend(caller, backend)
     check_same_device(caller, {"logits": logits, "labels": labels, "weights": weights})
     debug_labels(caller, "labels", labels, sizes["K"], ignore_index)
     debug_finite(caller, "logits", logits)
     labels = without_ignored(labels, sizes["K"], ignore_index)
-    loss: Tensor = upsampled_ce_op(logits, labels)
+    loss: Tensor = upsampled_ce_op(logits, labels, backend)
     if weights is not None:
         loss = loss * weights.to(loss.dtype)
     if reduction == "none":

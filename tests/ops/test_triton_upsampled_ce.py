@@ -1,0 +1,148 @@
+import pytest
+import torch
+from kernel_cases import DEVICE, assert_agree, every_pair, far_apart, ignore, lay, run
+
+from dastc.functional import upsampled_cross_entropy
+from dastc.ops.upsampled_ce.op import upsampled_ce_backward_op, upsampled_ce_op
+
+
+def _case(sizes, dtype=torch.float32, layout="contiguous", ignored=0.25):
+    n, k, h, w, height, width = sizes
+    rng = torch.Generator().manual_seed(0)
+    logits = (torch.randn(n, k, h, w, generator=rng) * 3).to(dtype)
+    labels = ignore(torch.randint(0, k, (n, height, width), generator=rng), ignored)
+    weights = torch.rand(n, height, width, generator=rng)
+    inputs = {"logits": lay(logits, layout), "labels": lay(labels, layout), "weights": lay(weights, layout)}
+    return inputs, [torch.randn(n, height, width, generator=rng).to(DEVICE)]
+
+
+def _both(inputs, up, **arguments):
+    return (run(upsampled_cross_entropy, backend, inputs, up, **arguments) for backend in ("triton", "torch"))
+
+
+@every_pair
+def test_equals_the_reference(dtype, layout, ignored):
+    inputs, up = _case((2, 3, 2, 3, 3, 4), dtype, layout, ignored)
+    assert_agree(*_both(inputs, up, reduction="none"))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 1, 1, 1, 1, 1), (2, 3, 1, 1, 5, 4), (1, 3, 4, 5, 1, 1),
+        (1, 2, 3, 4, 3, 4), (1, 2, 3, 5, 3, 8), (1, 2, 2, 5, 5, 5),  # nothing to resize, on one axis or on both
+        (1, 2, 2, 2, 6, 6),  # some pixels lie on those of the logits
+        (1, 3, 5, 7, 2, 3), (1, 2, 5, 3, 2, 7),  # smaller, on one axis or on both
+        (1, 2, 1, 17, 2, 300),  # more columns than one program takes
+        (1, 2, 1, 140, 1, 150),
+        (1, 256, 1, 2, 2, 9), (1, 33, 1, 2, 2, 5),
+        (0, 3, 2, 2, 4, 4), (2, 3, 2, 2, 0, 4),
+    ],
+)  # fmt: skip
+def test_odd_sizes(sizes):
+    inputs, up = _case(sizes)
+    # the reference rounds where a column lies, by more the wider the picture is; the kernel does not
+    assert_agree(*_both(inputs, up, reduction="none"), atol=1e-5 * max(1, sizes[5] / 30))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_reductions(reduction):
+    inputs, _ = _case((2, 3, 2, 3, 3, 5))
+    assert_agree(*_both(inputs, [torch.tensor(1.5, device=DEVICE)], reduction=reduction))
+
+
+def test_an_ignored_pixel_contributes_nothing_even_if_it_is_not_a_number():
+    inputs, up = _case((2, 3, 4, 6, 8, 12), ignored=0.0)
+    want = run(upsampled_cross_entropy, "triton", inputs, up, reduction="none")
+    inputs["labels"][:, 2:6, 4:10] = 255  # all that the logits at (1, 2, 3) can reach, twice as large, lies in there
+    clean = run(upsampled_cross_entropy, "triton", inputs, up, reduction="none")
+    inputs["logits"][:, :, 2, 3] = float("nan")
+    inputs["labels"][:, 3:7, 5:9] = 255
+    found = run(upsampled_cross_entropy, "triton", inputs, up, reduction="none")
+    assert not torch.equal(clean[0], want[0])
+    for x in found:
+        assert x.isfinite().all()
+    assert not found[1][:, :, 2, 3].any()
+
+
+def test_a_gradient_that_is_not_a_number_stays_away_from_ignored_pixels():
+    inputs, (up,) = _case((1, 3, 4, 5, 8, 10), ignored=0.0)
+    inputs["labels"][:, :, 6:] = 255
+    up[:, :, 6:] = float("nan")
+    op = upsampled_ce_backward_op(up, inputs["logits"], inputs["labels"], "triton")
+    assert op.isfinite().all()
+    assert op.any()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # NumPy's, where the interpreter meets inf - inf
+def test_nan_and_infinities_are_the_references():
+    inputs, _ = _case((1, 3, 3, 4, 6, 9), ignored=0.0)
+    inputs["logits"][0, 0, 0, 0] = float("nan")
+    inputs["logits"][0, 1, 2, 3] = float("inf")
+    found, want = (upsampled_ce_op(inputs["logits"], inputs["labels"], backend) for backend in ("triton", "torch"))
+    torch.testing.assert_close(found, want, equal_nan=True)
+
+
+def test_large_logits_do_not_overflow():
+    inputs, up = _case((1, 4, 2, 3, 4, 5))
+    inputs["logits"] *= 1e4
+    assert_agree(*_both(inputs, up, reduction="none"))
+
+
+def test_gradients_add_up_in_float32():
+    # many pixels share one logit: no half could add them up
+    logits = torch.zeros(1, 2, 1, 1, dtype=torch.bfloat16, device=DEVICE)
+    labels = torch.zeros(1, 24, 25, dtype=torch.int64, device=DEVICE)
+    grad = upsampled_ce_backward_op(torch.ones(1, 24, 25, device=DEVICE), logits, labels, "triton")
+    assert grad.flatten().tolist() == [-300, 300]
+
+
+def test_offsets_beyond_int32_are_reached():
+    logits = far_apart(3, 2).view(1, 3, 1, 2).copy_(torch.tensor([[0.0, 1], [2, 3], [5, 4]]).view(1, 3, 1, 2))
+    labels = torch.tensor([[[0, 1], [2, 1]]], device=DEVICE)
+    near, up = logits.clone(), torch.rand(1, 2, 2, device=DEVICE)
+    torch.testing.assert_close(upsampled_ce_op(logits, labels, "triton"), upsampled_ce_op(near, labels, "torch"))
+    torch.testing.assert_close(
+        upsampled_ce_backward_op(up, logits, labels, "triton"), upsampled_ce_backward_op(up, near, labels, "torch")
+    )
+
+
+def test_the_upstream_gradient_may_have_any_strides():
+    inputs, (up,) = _case((2, 3, 2, 3, 3, 4))
+    near = upsampled_ce_backward_op(up, inputs["logits"], inputs["labels"], "triton")
+    for other in (lay(up, "channels_last"), lay(up, "sliced")):
+        assert torch.equal(upsampled_ce_backward_op(other, inputs["logits"], inputs["labels"], "triton"), near)
+    one = up[:1, :1, :1].expand(up.shape)
+    found, want = (
+        upsampled_ce_backward_op(one, inputs["logits"], inputs["labels"], backend) for backend in ("triton", "torch")
+    )
+    torch.testing.assert_close(found, want)
+
+
+def test_repeats_bit_for_bit():
+    inputs, up = _case((2, 3, 2, 3, 3, 4))
+    first, second = (run(upsampled_cross_entropy, "triton", inputs, up, reduction="none") for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def test_registration_is_sound():
+    inputs, (up,) = _case((1, 3, 2, 2, 3, 4))
+    logits, labels = inputs["logits"], inputs["labels"]
+    torch.library.opcheck(
+        upsampled_ce_backward_op, (up, logits, labels, "triton"), test_utils=("test_schema", "test_faketensor")
+    )
+    torch.library.opcheck(upsampled_ce_op, (logits.requires_grad_(), labels, "triton"))
+
+
+def test_compiles_without_a_graph_break():
+    inputs, up = _case((1, 3, 2, 2, 3, 4))
+    compiled = torch.compile(upsampled_cross_entropy, fullgraph=True, backend="aot_eager")
+    found, want = (run(f, "triton", inputs, up, reduction="none") for f in (compiled, upsampled_cross_entropy))
+    torch.testing.assert_close(found, want, rtol=0, atol=0)
+
+
+def test_more_classes_than_the_kernel_takes_are_refused():
+    logits, labels = torch.zeros(1, 257, 1, 1, device=DEVICE), torch.zeros(1, 1, 1, dtype=torch.int64, device=DEVICE)
+    with pytest.raises(RuntimeError, match=r"^upsampled_cross_entropy: backend='triton' needs K of at most 256; got 2"):
+        upsampled_cross_entropy(logits, labels, backend="triton")
+    upsampled_cross_entropy(logits, labels)
