@@ -27,6 +27,7 @@ OPERATORS = (
 _LIMITS: dict[str, dict[str, int]] = {
     "flow_warp": {},
     "class_pool": {"K": 256, "D": 4096},
+    "pseudo_label": {"K": 256},
     "upsampled_ce": {"K": 256},
 }
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
 from dastc._core.debug import debug_finite
+from dastc.ops._backend import Backend, check_backend
 from dastc.ops.pseudo_label.op import pseudo_label_op
 
 __all__ = ["PseudoLabels", "pseudo_labels"]
@@ -33,7 +34,12 @@ class PseudoLabels(NamedTuple):
 
 
 def pseudo_labels(
-    logits: Tensor, size: tuple[int, int], *, flow: Tensor | None = None, previous: Tensor | None = None
+    logits: Tensor,
+    size: tuple[int, int],
+    *,
+    flow: Tensor | None = None,
+    previous: Tensor | None = None,
+    backend: Backend = "auto",
 ) -> PseudoLabels:
     """Read off labels and confidence at full size, from this frame, the previous one along the flow, or both.
 
@@ -50,6 +56,7 @@ def pseudo_labels(
         size: ``(height, width)`` of the labels.
         flow: Backward flow in pixels, at ``size``.
         previous: Logits of the earlier frame; needs ``flow``.
+        backend: ``"torch"``, ``"triton"`` (a GPU, K <= 256), or ``"auto"``; see :func:`dastc.backend_info`.
 
     Shape:
         - logits, previous: ``(N, K, h, w)``, any float dtype; computed in float32 (float64 if it is).
@@ -61,6 +68,7 @@ def pseudo_labels(
         ValueError: If the shapes do not fit, the devices differ or ``previous`` comes without ``flow``; under
             ``debug_checks()`` also for logits that are not finite.
         TypeError: If a tensor is not float.
+        RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
         METHOD 5, steps 3 and 4, without the defects A4 and A7 of METHOD 11; the mean of both frames is ours.
@@ -85,9 +93,10 @@ def pseudo_labels(
         check_shape(caller, "previous", previous, "N K h w", sizes)
         check_dtype(caller, "previous", previous, "float")
     check_dtype(caller, "logits", logits, "float")
+    check_backend(caller, backend)
     check_same_device(caller, {"logits": logits, "flow": flow, "previous": previous})
     for name, x in {"logits": logits, "previous": previous}.items():
         if x is not None:
             debug_finite(caller, name, x)
     detached = [None if x is None else x.detach() for x in (flow, previous)]
-    return PseudoLabels(*pseudo_label_op(logits.detach(), *detached, *size))
+    return PseudoLabels(*pseudo_label_op(logits.detach(), *detached, *size, backend))

@@ -1,0 +1,106 @@
+import pytest
+import torch
+from kernel_cases import DEVICE, DTYPES, LAYOUTS, far_apart, lay
+
+from dastc.functional import pseudo_labels
+from dastc.ops.pseudo_label.op import pseudo_label_op
+
+FORMS = ["own", "flow", "both"]
+
+
+def _case(sizes, form="both", dtype=torch.float32, layout="contiguous"):
+    n, k, h, w, height, width = sizes
+    rng = torch.Generator().manual_seed(0)
+    logits, previous = ((torch.randn(n, k, h, w, generator=rng) * 3).to(dtype) for _ in range(2))
+    flow = torch.randn(n, 2, height, width, generator=rng) * 2  # some points lie outside
+    given = {"logits": lay(logits, layout), "size": (height, width)}
+    given |= {"flow": lay(flow, layout)} if form != "own" else {}
+    return given | ({"previous": lay(previous, layout)} if form == "both" else {})
+
+
+def _assert_like_the_reference(given, atol=1e-5):
+    found, want = (pseudo_labels(**given, backend=backend) for backend in ("triton", "torch"))
+    torch.testing.assert_close(found.confidence, want.confidence, atol=atol, rtol=1e-5, equal_nan=True)
+    assert torch.equal(found.labels, want.labels)
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype", "layout"),
+    [(FORMS[(i + j) % 3], DTYPES[i], LAYOUTS[j]) for i in range(3) for j in range(3)] + [("both", DTYPES[0], "sliced")],
+    ids=str,
+)
+def test_equals_the_reference(form, dtype, layout):
+    _assert_like_the_reference(_case((2, 3, 2, 3, 3, 5), form, dtype, layout))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 1, 1, 1, 1, 1), (1, 3, 1, 1, 3, 4), (1, 3, 4, 5, 1, 1),
+        (1, 4, 3, 5, 3, 5), (1, 2, 3, 5, 2, 3),
+        (1, 3, 1, 9, 2, 150),  # more columns than one program takes
+        (1, 256, 1, 2, 1, 9), (1, 33, 1, 2, 1, 5),
+        (0, 3, 2, 2, 4, 4),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["own", "both"])
+def test_odd_sizes(sizes, form):
+    # the reference rounds where a column lies, by more the wider the picture is; the kernel does not
+    _assert_like_the_reference(_case(sizes, form), atol=1e-5 * max(1, sizes[5] / 15))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e30])
+@pytest.mark.parametrize("form", ["flow", "both"])
+def test_flow_that_leads_nowhere(value, form):
+    given = _case((1, 3, 2, 3, 4, 5), form)
+    given["flow"][0, :, 1, 2] = value
+    _assert_like_the_reference(given)
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN slice")  # NumPy's, in the interpreter
+def test_nan_gives_nan_confidence_and_a_label_in_range():
+    given = _case((1, 3, 2, 3, 4, 6), "own")
+    given["logits"][0, 1, 0, 0] = float("nan")
+    found, want = (pseudo_labels(**given, backend=backend) for backend in ("triton", "torch"))
+    assert torch.equal(found.confidence.isnan(), want.confidence.isnan())
+    assert found.confidence.isnan().any()
+    assert found.labels.min() >= 0
+    assert found.labels.max() < 3
+
+
+def test_equal_classes_give_the_first():
+    logits = torch.zeros(1, 5, 1, 1, device=DEVICE)
+    logits[0, :2] = -1
+    found = pseudo_labels(logits, (2, 2), backend="triton")
+    assert found.labels.eq(2).all()
+
+
+def test_large_logits_do_not_overflow():
+    given = _case((1, 3, 2, 3, 3, 4))
+    given["logits"] *= 1e3
+    _assert_like_the_reference(given)
+
+
+def test_offsets_beyond_int32_are_reached():
+    logits = far_apart(3, 2).view(1, 3, 1, 2).copy_(torch.tensor([[0.0, 1], [2, 3], [5, 0]]).view(1, 3, 1, 2))
+    flow = torch.zeros(1, 2, 1, 2, device=DEVICE)
+    for form in (None, flow):
+        found, want = (
+            pseudo_labels(x, (1, 2), flow=form, backend=backend)
+            for x, backend in ((logits, "triton"), (logits.clone(), "torch"))
+        )
+        torch.testing.assert_close(found, want)
+        assert found.labels.tolist() == [[[2, 1]]]
+
+
+def test_registration_is_sound():
+    logits, size, flow, previous = _case((1, 3, 2, 2, 3, 4)).values()
+    quick = ("test_schema", "test_faketensor")  # there is no gradient to check
+    torch.library.opcheck(pseudo_label_op, (logits, flow, previous, *size, "triton"), test_utils=quick)
+
+
+def test_compiles_without_a_graph_break():
+    given = _case((1, 3, 2, 2, 3, 4))
+    compiled = torch.compile(pseudo_labels, fullgraph=True, backend="aot_eager")
+    found, want = (label(**given, backend="triton") for label in (compiled, pseudo_labels))
+    torch.testing.assert_close(found, want, rtol=0, atol=0)
