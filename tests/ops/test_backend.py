@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 
-from dastc import backend_info
+from dastc import Clip, backend_info, functional
 from dastc.ops import _backend
 from dastc.ops._backend import OPERATORS, check_backend, use_triton
 
@@ -64,6 +64,32 @@ def test_without_triton_a_request_is_refused(monkeypatch):
         use_triton("f", "class_pool", "triton", X)
     monkeypatch.setattr(_backend, "_CHOSEN", frozenset(_backend._LIMITS))
     assert not use_triton("f", "class_pool", "auto", _Gpu())
+
+
+def _calls():
+    labels = torch.zeros(1, 1, 2, dtype=torch.int64)
+    clip = Clip(torch.zeros(1, 1, 3, 1, 2), labels.unsqueeze(0))
+    return {
+        "flow_warp": lambda **k: functional.flow_warp(torch.zeros(1, 1, 1, 2), torch.zeros(1, 2, 1, 2), **k),
+        "class_pool": lambda **k: functional.class_pool(torch.zeros(1, 2, 1, 2), labels, 2, **k),
+        "pseudo_labels": lambda **k: functional.pseudo_labels(torch.zeros(1, 2, 1, 1), (1, 2), **k),
+        "clip_paste": lambda **k: functional.clip_paste(clip, clip, torch.zeros(1, 2, dtype=torch.bool), **k),
+        "upsampled_cross_entropy": lambda **k: functional.upsampled_cross_entropy(torch.zeros(1, 2, 1, 1), labels, **k),
+        "centroid_kernel": lambda **k: functional.centroid_kernel(X, X, torch.ones(2, dtype=torch.bool), **k),
+    }
+
+
+@pytest.mark.usefixtures("_compiled")
+@pytest.mark.parametrize("name", list(_calls()))
+def test_every_operator_passes_the_request_on(name):
+    call = _calls()[name]
+    call(backend="torch")
+    call()
+    with pytest.raises(ValueError, match=rf"^{name}: `backend` must be one of"):
+        call(backend="cuda")
+    wanted = "an operator with a fused kernel" if name == "centroid_kernel" else "tensors on a GPU"
+    with pytest.raises(RuntimeError, match=rf"^{name}: backend='triton' needs {wanted}"):
+        call(backend="triton")
 
 
 @pytest.mark.usefixtures("_compiled")

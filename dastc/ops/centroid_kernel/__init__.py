@@ -3,12 +3,21 @@
 from torch import Tensor
 
 from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
+from dastc.ops._backend import Backend, check_backend, use_triton
 from dastc.ops.centroid_kernel.op import centroid_kernel_op
 
 __all__ = ["centroid_kernel"]
 
 
-def centroid_kernel(source: Tensor, target: Tensor, present: Tensor, *, factor: float = 2.0, count: int = 5) -> Tensor:
+def centroid_kernel(
+    source: Tensor,
+    target: Tensor,
+    present: Tensor,
+    *,
+    factor: float = 2.0,
+    count: int = 5,
+    backend: Backend = "auto",
+) -> Tensor:
     r"""Compare all centroids of two domains with a sum of Gaussian kernels.
 
     .. math:: k(p_i, p_j) = \sum_{m=0}^{M-1} \exp(-\|p_i - p_j\|^2 / \sigma_m), \quad
@@ -23,6 +32,8 @@ def centroid_kernel(source: Tensor, target: Tensor, present: Tensor, *, factor: 
         present: The classes that take part; the rows of the others are never read into a result.
         factor: Ratio f of neighbouring bandwidths, > 1.
         count: Number M of bandwidths.
+        backend: ``"torch"`` or ``"auto"``; there is no fused kernel for ``"triton"``. See
+            :func:`dastc.backend_info`.
 
     Shape:
         - source, target: ``(K, D)``, any float dtype; computed in float32 (float64 if it is).
@@ -33,6 +44,7 @@ def centroid_kernel(source: Tensor, target: Tensor, present: Tensor, *, factor: 
     Raises:
         ValueError: If the shapes do not fit, the devices differ, ``factor`` <= 1 or ``count`` < 1.
         TypeError: If a tensor has the wrong kind of dtype.
+        RuntimeError: If ``backend="triton"``.
 
     Source:
         The kernel of METHOD 7.1, over present classes only (METHOD 11, A12).
@@ -53,5 +65,7 @@ def centroid_kernel(source: Tensor, target: Tensor, present: Tensor, *, factor: 
     if not factor > 1:
         raise ValueError(f"centroid_kernel: `factor` must be greater than 1; got {factor}.")
     check_same_device("centroid_kernel", {"source": source, "target": target, "present": present})
+    check_backend("centroid_kernel", backend)
+    use_triton("centroid_kernel", "centroid_kernel", backend, source)  # refuses an explicit request
     kernel: Tensor = centroid_kernel_op(source, target, present, factor, count)
     return kernel

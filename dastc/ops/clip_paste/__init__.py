@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dastc._core.checks import check_dtype, check_same_device, check_shape
 from dastc.clip import Clip, check_clip
+from dastc.ops._backend import Backend, check_backend
 from dastc.ops.clip_paste.op import clip_paste_op
 
 __all__ = ["clip_paste"]
@@ -20,6 +21,7 @@ def clip_paste(
     key: Tensor | None = None,
     eligible: Tensor | None = None,
     opacity: float = 1.0,
+    backend: Backend = "auto",
 ) -> tuple[Clip, Tensor]:
     """Paste the pixels of chosen classes from one clip into another, frame by frame.
 
@@ -35,6 +37,7 @@ def clip_paste(
         eligible: Pixels that may be pasted at all, such as the confident ones; ``None`` means all.
         opacity: Share of the foreground in the pasted frames, in (0, 1]; below 1 is a soft paste. Labels, flow and
             weights are always the foreground's there.
+        backend: ``"torch"``, ``"triton"`` (a GPU), or ``"auto"``; see :func:`dastc.backend_info`.
 
     Shape:
         - table: ``(B, K)``, bool.
@@ -46,6 +49,7 @@ def clip_paste(
         ValueError: If a clip is not labelled, the shapes do not fit, the devices differ, only one of the clips has
             flow, or ``opacity`` is not in (0, 1]. Weights missing in one clip are taken as 1.
         TypeError: If a tensor has the wrong kind of dtype, or the two clips differ in one.
+        RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
         METHOD 3.2 and 3.4, with the flow cut by the mask of its own grid (METHOD 11, A6).
@@ -77,12 +81,13 @@ def clip_paste(
         raise ValueError(
             f"{caller}: `{lacks}.flow` must be given, as `{has}` has flow; got None. Drop it or give both."
         )
+    check_backend(caller, backend)
     clips = {"foreground": foreground.frames, "background": background.frames}
     check_same_device(caller, clips | {"table": table, "key": key, "eligible": eligible})
     weights, back_weights = _both_weights(foreground, background)
     frames, labels, flow, new_weights, mask = clip_paste_op(
         foreground.frames, background.frames, foreground.labels, background.labels,
-        foreground.flow, background.flow, weights, back_weights, key, table, eligible, opacity,
+        foreground.flow, background.flow, weights, back_weights, key, table, eligible, opacity, backend,
     )  # fmt: skip
     return Clip(
         frames, labels, None if foreground.flow is None else flow, None if weights is None else new_weights

@@ -1,4 +1,4 @@
-"""``torch.ops.dastc.clip_paste``: schema, default implementation, fake, autograd.
+"""``torch.ops.dastc.clip_paste``: schema, implementations, fake, autograd.
 
 An operator cannot return "nothing": flow or weights that were not given come back as empty tensors.
 """
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dastc.ops._backend import use_triton
 from dastc.ops.clip_paste.reference import clip_paste_reference
 
 _Result = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -27,12 +28,17 @@ def clip_paste_op(
     table: Tensor,
     eligible: Tensor | None,
     opacity: float,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     flows = None if flow is None or back_flow is None else (flow, back_flow)
     all_weights = None if weights is None or back_weights is None else (weights, back_weights)
-    out = clip_paste_reference(
-        (frames, back_frames), (labels, back_labels), flows, all_weights, key, table, eligible, opacity
-    )
+    arguments = (frames, back_frames), (labels, back_labels), flows, all_weights, key, table, eligible, opacity
+    if use_triton("clip_paste", "clip_paste", backend, frames):
+        from dastc.ops.clip_paste._triton import clip_paste_triton
+
+        out = clip_paste_triton(*arguments)
+    else:
+        out = clip_paste_reference(*arguments)
     mask = out[4].clone() if out[4] is eligible else out[4]
     new_frames, new_labels, new_flow, new_weights = (frames.new_empty(0) if x is None else x for x in out[:4])
     return new_frames.contiguous(), new_labels.contiguous(), new_flow.contiguous(), new_weights.contiguous(), mask
@@ -52,6 +58,7 @@ def _fake(
     table: Tensor,
     eligible: Tensor | None,
     opacity: float,
+    backend: str = "auto",
 ) -> _Result:
     return (
         frames.new_empty(frames.shape),
@@ -73,7 +80,7 @@ def _backward(ctx: Any, to_frames: Tensor, _: Tensor, to_flow: Tensor, to_weight
     front = to_frames.where(mask.unsqueeze(2), 0) * ctx.opacity
     flows = _split(to_flow, mask[:, 1:].unsqueeze(2)) if ctx.has_flow else (None, None)
     weights = _split(to_weights, mask) if ctx.has_weights else (None, None)
-    return front, to_frames - front, None, None, *flows, *weights, None, None, None, None
+    return front, to_frames - front, None, None, *flows, *weights, None, None, None, None, None
 
 
 def _split(grad: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
