@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Literal
 
@@ -82,6 +83,11 @@ def _obstacle(operator: str, x: Tensor, sizes: Mapping[str, int]) -> str:
         ),
         "",
     )
+
+
+def current_device_of(x: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which the GPU of ``x`` is the current one: Triton launches there, wherever tensors lie."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
 @cache

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dastc.ops._backend import use_triton
+from dastc.ops._backend import current_device_of, use_triton
 from dastc.ops._precision import compute_dtype, without_autocast
 from dastc.ops.class_pool.reference import class_assignment, class_pool_reference
 
@@ -17,7 +17,8 @@ def class_pool_op(
     if _fused(features, num_classes, backend):
         from dastc.ops.class_pool._triton import class_pool_triton
 
-        return class_pool_triton(features, labels, weights, num_classes)
+        with current_device_of(features):
+            return class_pool_triton(features, labels, weights, num_classes)
     with without_autocast(features):
         sums, mass = class_pool_reference(features, labels, weights, num_classes)
     return sums.contiguous(), mass.contiguous()
@@ -89,7 +90,8 @@ class_pool_op.register_autograd(_backward, setup_context=_setup_context)
 def class_spread_op(to_sums: Tensor, labels: Tensor, weights: Tensor | None, dtype: torch.dtype) -> Tensor:
     from dastc.ops.class_pool._triton import class_spread_triton
 
-    return class_spread_triton(to_sums, labels, weights, dtype)
+    with current_device_of(to_sums):
+        return class_spread_triton(to_sums, labels, weights, dtype)
 
 
 @class_spread_op.register_fake
@@ -119,7 +121,8 @@ class_spread_op.register_autograd(_spread_backward, setup_context=_setup_spread)
 def class_match_op(features: Tensor, labels: Tensor, to_sums: Tensor, to_mass: Tensor, dtype: torch.dtype) -> Tensor:
     from dastc.ops.class_pool._triton import class_match_triton
 
-    return class_match_triton(features, labels, to_sums, to_mass, dtype)
+    with current_device_of(features):
+        return class_match_triton(features, labels, to_sums, to_mass, dtype)
 
 
 @class_match_op.register_fake

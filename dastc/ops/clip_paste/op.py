@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dastc.ops._backend import use_triton
+from dastc.ops._backend import current_device_of, use_triton
 from dastc.ops.clip_paste.reference import clip_paste_reference
 
 _Result = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -36,7 +36,8 @@ def clip_paste_op(
     if use_triton("clip_paste", "clip_paste", backend, frames):
         from dastc.ops.clip_paste._triton import clip_paste_triton
 
-        out = clip_paste_triton(*arguments)
+        with current_device_of(frames):
+            out = clip_paste_triton(*arguments)
     else:
         out = clip_paste_reference(*arguments)
     mask = out[4].clone() if out[4] is eligible else out[4]

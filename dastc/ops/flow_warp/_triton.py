@@ -59,7 +59,7 @@ def _warp(
     x_n, x_c, x_h, x_w, flow_n, flow_c, flow_h, flow_w,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    pixels = tl.zeros((), tl.int64) + height * width
+    pixels = (tl.zeros((), tl.int64) + height) * width
     block, group = program() // groups, program() % groups
     blocks = (pixels + BLOCK_P - 1) // BLOCK_P
     sample, pixel = block // blocks, (block % blocks) * BLOCK_P + lanes(BLOCK_P)
@@ -98,7 +98,7 @@ def _warp_backward(
     grad_n, grad_c, grad_h, grad_w, x_n, x_c, x_h, x_w, flow_n, flow_c, flow_h, flow_w,
     EXACT: tl.constexpr, STEPS: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    pixels = tl.zeros((), tl.int64) + height * width
+    pixels = (tl.zeros((), tl.int64) + height) * width
     blocks = (pixels + BLOCK_P - 1) // BLOCK_P
     sample, pixel = program() // blocks, (program() % blocks) * BLOCK_P + lanes(BLOCK_P)
     live = pixel < pixels

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dastc.ops._backend import use_triton
+from dastc.ops._backend import current_device_of, use_triton
 from dastc.ops._precision import compute_dtype
 from dastc.ops.flow_warp.reference import flow_warp_reference, sampling_grid
 
@@ -17,7 +17,8 @@ def flow_warp_op(x: Tensor, flow: Tensor, backend: str = "auto") -> tuple[Tensor
     if use_triton("flow_warp", "flow_warp", backend, x):
         from dastc.ops.flow_warp._triton import flow_warp_triton
 
-        return flow_warp_triton(x, flow)
+        with current_device_of(x):
+            return flow_warp_triton(x, flow)
     warped, valid = flow_warp_reference(x, flow)
     return warped.contiguous(), valid
 
@@ -33,7 +34,8 @@ def flow_warp_backward_op(grad: Tensor, x: Tensor, flow: Tensor, backend: str = 
     if use_triton("flow_warp", "flow_warp", backend, x):
         from dastc.ops.flow_warp._triton import flow_warp_backward_triton
 
-        return flow_warp_backward_triton(grad, x, flow)
+        with current_device_of(x):
+            return flow_warp_backward_triton(grad, x, flow)
     dtype = compute_dtype(x)
     grid, _ = sampling_grid(flow.to(dtype))
     to_x, to_grid = torch.ops.aten.grid_sampler_2d_backward(

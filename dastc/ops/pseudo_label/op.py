@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dastc.ops._backend import use_triton
+from dastc.ops._backend import current_device_of, use_triton
 from dastc.ops._precision import compute_dtype
 from dastc.ops.pseudo_label.reference import pseudo_label_reference
 
@@ -15,7 +15,8 @@ def pseudo_label_op(
     if use_triton("pseudo_labels", "pseudo_label", backend, logits, {"K": logits.shape[1]}):
         from dastc.ops.pseudo_label._triton import pseudo_label_triton
 
-        return pseudo_label_triton(logits, flow, previous, height, width)
+        with current_device_of(logits):
+            return pseudo_label_triton(logits, flow, previous, height, width)
     return pseudo_label_reference(logits, flow, previous, height, width)
 
 

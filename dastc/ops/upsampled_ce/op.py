@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dastc.ops._backend import use_triton
+from dastc.ops._backend import current_device_of, use_triton
 from dastc.ops._precision import compute_dtype
 from dastc.ops.upsampled_ce.reference import upsampled_ce_backward_reference, upsampled_ce_reference
 
@@ -15,7 +15,8 @@ def upsampled_ce_op(logits: Tensor, labels: Tensor, backend: str = "auto") -> Te
     if _fused(logits, backend):
         from dastc.ops.upsampled_ce._triton import upsampled_ce_triton
 
-        return upsampled_ce_triton(logits, labels)
+        with current_device_of(logits):
+            return upsampled_ce_triton(logits, labels)
     return upsampled_ce_reference(logits, labels)
 
 
@@ -29,7 +30,8 @@ def upsampled_ce_backward_op(grad: Tensor, logits: Tensor, labels: Tensor, backe
     if _fused(logits, backend):
         from dastc.ops.upsampled_ce._triton import upsampled_ce_backward_triton
 
-        return upsampled_ce_backward_triton(grad, logits, labels)
+        with current_device_of(logits):
+            return upsampled_ce_backward_triton(grad, logits, labels)
     out = upsampled_ce_backward_reference(grad, logits, labels).contiguous()
     return out.clone() if out.data_ptr() == grad.data_ptr() else out
 
