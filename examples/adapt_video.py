@@ -141,6 +141,11 @@ def names(text):
 
 
 def run(args):
+    # what would only come to light after the training
+    if args.adapt_statistics and args.norm != "batch":
+        raise ValueError("--adapt-statistics needs --norm batch; got --norm group, which has no statistics.")
+    if not min(args.scales) > 0:
+        raise ValueError(f"--scales must be above 0; got {args.scales}.")
     device = choose_device(args.device)
     source, target, scored = datasets(args)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -163,10 +163,11 @@ def test_adapt_video_takes_what_other_methods_are_made_of(tmp_path):
     assert plain != score("rare", "--rare", 0.05)
     assert plain != score("scales", "--scales", 1, 0.5)
     assert batch != score("statistics", "--norm", "batch", "--adapt-statistics")
-    with pytest.raises(SystemExit, match="`model` must have BatchNorm layers"):
+    with pytest.raises(SystemExit, match="--adapt-statistics needs --norm batch; got --norm group"):
         score("group", "--adapt-statistics")
-    with pytest.raises(SystemExit, match="`scales` must be numbers above 0"):
-        score("none", "--scales", 0)
+    with pytest.raises(SystemExit, match=r"--scales must be above 0; got \[1\.0, 0\.0\]"):
+        score("none", "--scales", 1, 0)
+    assert not list(tmp_path.glob("none/*.pt"))  # before anything was trained
 
 
 def test_adapt_video_takes_arguments_of_the_recipe(tmp_path):
