@@ -1,6 +1,7 @@
 """Adaptation of normalisation statistics alone."""
 
 from collections.abc import Iterable
+from itertools import chain
 
 import torch
 from torch import nn
@@ -53,7 +54,7 @@ def adapt_statistics(model: nn.Module, clips: Iterable[Clip], *, device: torch.d
             layer.momentum = None  # the plain mean over all batches
             layer.train()
         try:
-            for batch in (first, *batches):
+            for batch in chain([first], batches):
                 segment(model, batch if device is None else batch.to(device))
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_dtype, check_same_device, check_shape
+from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
 from dastc.functional import Centroids, upsampled_cross_entropy
 from dastc.ops._precision import compute_dtype, without_autocast
 
@@ -50,8 +50,7 @@ class PixelAlignmentLoss(nn.Module):
 
     def __init__(self, num_classes: int, *, temperature: float = 0.1, ignore_index: int = 255) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"PixelAlignmentLoss: `num_classes` must be at least 1; got {num_classes}.")
+        check_at_least("PixelAlignmentLoss", "num_classes", num_classes, 1)
         if not temperature > 0:
             raise ValueError(f"PixelAlignmentLoss: `temperature` must be greater than 0; got {temperature}.")
         self.num_classes, self.temperature, self.ignore_index = num_classes, temperature, ignore_index

@@ -1,5 +1,6 @@
 """What a model says at several resolutions, averaged."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -54,11 +55,12 @@ class MultiScale(nn.Module):
         size = (said[0].shape[-2], said[0].shape[-1])
         # in logarithms: a probability that rounds to 0 stays a finite logit
         logs = torch.stack([_resized(x, size).log_softmax(dim=1) for x in said])
-        return logs.logsumexp(dim=0) - torch.tensor(float(len(said)), dtype=logs.dtype).log()
+        return logs.logsumexp(dim=0) - math.log(len(said))
 
     def _at(self, images: Tensor, scale: float) -> Tensor:
         size = tuple(max(1, round(side * scale)) for side in images.shape[-2:])
-        logits = logits_of(self.image_model(_resized(images, (size[0], size[1]))))
+        # of a smaller picture, what is finer than the new grid would alias
+        logits = logits_of(self.image_model(_resized(images, (size[0], size[1]), antialias=scale < 1)))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def extra_repr(self) -> str:
@@ -66,8 +68,7 @@ class MultiScale(nn.Module):
         return f"scales={self.scales}"
 
 
-def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+def _resized(x: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Tensor:
     if x.shape[-2:] == size:
         return x
-    smaller = size[0] < x.shape[-2] and x.shape[1] == 3  # of pictures: what is finer than the new grid would alias
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=smaller)
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=antialias)

@@ -71,6 +71,18 @@ def test_a_model_without_statistics_is_named(model):
         adapt_statistics(model, batches())
 
 
+def test_batches_are_taken_one_at_a_time():
+    model, seen = Normalised(), []
+
+    def stream():
+        for number, clip in enumerate(batches()):
+            seen.append((number, int(model.norm.num_batches_tracked)))
+            yield clip
+
+    adapt_statistics(model, stream())
+    assert seen == [(0, 0), (1, 1), (2, 2)]
+
+
 def test_no_clip_is_an_error_and_leaves_the_statistics():
     model = Normalised()
     before = copy.deepcopy(model.state_dict())

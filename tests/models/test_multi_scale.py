@@ -54,6 +54,18 @@ def test_probabilities_that_round_to_zero_stay_finite():
     assert MultiScale(Sure(), (1.0, 0.5))(torch.randn(1, 3, 8, 8)).isfinite().all()
 
 
+def test_three_classes_are_no_picture():
+    class Three(Half):
+        def forward(self, images):
+            return super().forward(images)[:, :3]
+
+    model, images = Three(), torch.randn(1, 3, 8, 8)
+    found = MultiScale(model, (0.5, 1.0))(images)
+    small = F.interpolate(images, size=(4, 4), mode="bilinear", antialias=True)
+    said = [model(small).softmax(1), F.interpolate(model(images), size=(2, 2), mode="bilinear").softmax(1)]
+    torch.testing.assert_close(found.exp(), sum(said) / 2)
+
+
 def test_gradients_reach_the_model_over_every_scale():
     model = Half()
     MultiScale(model, (1.0, 0.5))(torch.randn(1, 3, 8, 8))[:, 0].sum().backward()
