@@ -9,6 +9,7 @@ for understanding, never for training. Records: benchmarks/results/diagnosis/str
 
 import argparse
 import json
+from math import nan
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,7 +21,8 @@ from dastc.adapt import class_geometry, disagreement, label_quality, labelled_by
 from dastc.adapt.steps import reweighted
 
 ROOT = Path(__file__).parents[1]
-METHODS = ("dacs", "dastc(class_prior=0.0)", "dastc")
+# without the warm-up, in which nothing of DA-STC would be seen
+METHODS = ("dacs", "dastc(warmup=0,class_prior=0.0)", "dastc(warmup=0,class_prior_bands=1)")
 RULES = ("none", "warped", "averaged")
 
 
@@ -162,7 +164,8 @@ def draw_gradients(records, path):
         steps = [one["step"] for one in record["looks"]]
         for axis, measure in zip(column, ("norm", "cosine"), strict=True):
             for term in record["looks"][-1]["gradients"]:
-                axis.plot(steps, [one["gradients"][term][measure] for one in record["looks"]], label=term)
+                values = [one["gradients"].get(term, {}).get(measure, nan) for one in record["looks"]]  # warm-up
+                axis.plot(steps, values, label=term)
             axis.set_ylabel(f"{measure} of the gradient", fontsize=9)
             axis.set_xlabel("step")
         column[0].set_yscale("log")

@@ -219,6 +219,8 @@ def train(method, args, source, target, scored, device):
     """Train one method, from its checkpoint if asked to; return the model and the seconds of training."""
     space, path = source.clips.label_space, args.out / f"{file_name(method)}.pt"
     recipe, optimizer = prepare(method, args, space, device)
+    if isinstance(recipe, DASTC) and recipe.parts.warmup >= args.steps:
+        tqdm.write(f"{method}: all {args.steps} steps are warm-up on the source; 'dastc(warmup=0)' has none.")
     rare = rare_classes(args, source)
     settings = {key: str(vars(args)[key]) for key in SETTINGS}
     first, seconds = 0, 0.0

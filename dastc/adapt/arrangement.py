@@ -21,6 +21,8 @@ class Arrangement(NamedTuple):
     """One value for each part of :class:`~dastc.adapt.DASTC`.
 
     Args:
+        warmup: Steps on the clean source alone before anything is adapted: a teacher that knows nothing yet labels
+            badly, and is believed. The released code starts from an adapted model instead. Not a part of DA-STC.
         fusion: ``"exchange"``: two complementary clips of this step's source and target; ``"shared"``: patches of the
             step before, in both contexts; ``"none"``: no fused clips.
         complementary: Of ``"exchange"``: one mask for both contexts; else each has its own.
@@ -61,6 +63,7 @@ class Arrangement(NamedTuple):
         'shared'
     """
 
+    warmup: int = 150
     fusion: Fusion = "exchange"
     complementary: bool = True
     source_context: bool = True
@@ -74,7 +77,7 @@ class Arrangement(NamedTuple):
     feature_fusion: float = 0.0
     cross_frame: CrossFrame = "averaged"
     class_prior: float = 1.0
-    class_prior_bands: int = 1
+    class_prior_bands: int = 8
     class_prior_ramp: int = 0
     both_frames: bool = True
     temporal: bool = True
@@ -92,6 +95,7 @@ class Arrangement(NamedTuple):
 class Switches(TypedDict, total=False):
     """The fields of :class:`Arrangement`, each of them optional, for type checkers and editors."""
 
+    warmup: int
     fusion: Fusion
     complementary: bool
     source_context: bool
@@ -172,7 +176,7 @@ def _check_values(parts: Arrangement) -> None:
         check_between("DASTC", name, getattr(parts, name), 0, 1)
     if not 0 <= parts.masked_target < 1:
         raise ValueError(f"DASTC: `masked_target` must lie in [0, 1); got {parts.masked_target}.")
-    for name in ("target_weight", "align_weight", "context_consistency", "class_prior_ramp"):
+    for name in ("target_weight", "align_weight", "context_consistency", "class_prior_ramp", "warmup"):
         check_at_least("DASTC", name, getattr(parts, name), 0)
     check_at_least("DASTC", "class_prior_bands", parts.class_prior_bands, 1)
 
@@ -180,6 +184,7 @@ def _check_values(parts: Arrangement) -> None:
 ARRANGEMENTS = {
     "exchange": Arrangement(),
     "released": Arrangement(
+        warmup=0,
         fusion="shared",
         clean_source=True,
         clean_target=True,
@@ -189,6 +194,7 @@ ARRANGEMENTS = {
         feature_fusion=0.3,
         cross_frame="warped",
         class_prior=0.0,
+        class_prior_bands=1,
         both_frames=False,
         align="mmd",
         align_weight=0.01,

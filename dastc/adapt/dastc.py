@@ -57,8 +57,8 @@ class DASTC(nn.Module):
     Shape:
         - source: a labelled clip; target: a clip of the same size, flow in both or in neither. Labels of the target
           are not looked at. T = 1 needs no flow.
-        - output of ``step``: losses by name, ``"total"`` among them. The first step of ``"shared"`` fusion has no
-          patches yet and trains on the clean clips only.
+        - output of ``step``: losses by name, ``"total"`` among them; during the ``warmup`` there is ``"source"`` only.
+          The first step of ``"shared"`` fusion has no patches yet and trains on the clean clips only.
 
     Raises:
         ValueError: If parts do not fit each other, a name is unknown, the source is not labelled or shapes do not fit.
@@ -70,7 +70,7 @@ class DASTC(nn.Module):
 
     Example:
         >>> from dastc.models import TinySegmenter
-        >>> recipe = DASTC(TinySegmenter(3), 3, features="neck")
+        >>> recipe = DASTC(TinySegmenter(3), 3, features="neck", warmup=0)
         >>> clip = Clip(torch.randn(1, 2, 3, 16, 16), torch.randint(0, 3, (1, 2, 16, 16)))
         >>> sorted(recipe.step(clip, Clip(clip.frames)))
         ['align', 'in_source', 'in_target', 'total']
@@ -124,6 +124,7 @@ class DASTC(nn.Module):
         self.consistency = ContextConsistencyLoss()
         self.source_memory, self.target_memory = CategoryMemory(num_classes), CategoryMemory(num_classes)
         self.source_template, self.target_template = ClipTemplate(), ClipTemplate()
+        self.steps = 0  # on the host: what runs depends on it
 
     def step(self, source: Clip, target: Clip) -> dict[str, Tensor]:
         """Return the losses of one step."""
@@ -131,6 +132,9 @@ class DASTC(nn.Module):
         self.teacher.update()
         if self.parts.match_histograms:
             source = source._replace(frames=match_histograms(source.frames, target.frames))
+        self.steps += 1
+        if self.steps <= self.parts.warmup:
+            return self._warm(source)
         confident = self._labelled(source, target)
         target = reweighted(confident, self.parts.weighting, threshold=self.parts.threshold)
         contexts = self._contexts(source, target, confident)
@@ -141,6 +145,19 @@ class DASTC(nn.Module):
         if self.alignment is not None:
             losses["align"] = self.parts.align_weight * self._aligned(self.alignment, passes)
         return losses | {"total": torch.stack(list(losses.values())).sum()}
+
+    def _warm(self, source: Clip) -> dict[str, Tensor]:
+        self.class_prior.see(source.labels)  # type: ignore[arg-type]  # check_pair saw the labels
+        loss = self._run("source", source, _everywhere(source, True)).loss
+        return {"source": loss, "total": loss}
+
+    def get_extra_state(self) -> Tensor:
+        """Return the number of steps taken, so that a restored recipe knows whether it is still warming up."""
+        return torch.tensor(self.steps)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on after that many steps."""
+        self.steps = int(state)
 
     def _labelled(self, source: Clip, target: Clip) -> Clip:
         if self.parts.class_prior == 0:

@@ -20,7 +20,7 @@ RECIPES = {
     "oracle": (Oracle, {}),
     "dacs": (DACS, {}),
     "tps": (TPS, {}),
-    "dastc": (DASTC, {"features": "neck"}),
+    "dastc": (DASTC, {"features": "neck", "warmup": 0, "class_prior_bands": 1}),
     "released": (DASTC, RELEASED),
 }
 
@@ -121,7 +121,7 @@ def test_switches_and_arrangement_have_the_same_parts():
 
 def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
     recipe = make("dastc", memory=False)
-    assert recipe.parts == ARRANGEMENTS["exchange"]._replace(memory=False)
+    assert recipe.parts == ARRANGEMENTS["exchange"]._replace(memory=False, warmup=0, class_prior_bands=1)
     assert make("released", bank=False).parts == ARRANGEMENTS["released"]._replace(bank=False)
 
 
@@ -149,6 +149,7 @@ def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
         {"align": "pixel", "memory": False},
         {"class_prior_ramp": 50},
         {"class_prior_bands": 2},
+        {"warmup": 2},
         {"complementary": False, "context_consistency": 1.0},
         {"align_weight": 1.0},
         {"memory": False},
@@ -186,6 +187,29 @@ def test_every_switch_of_the_released_arrangement_matters(switch):
         return train(make("released", threshold=0.2, both_frames=True, **more), 4)[0]["total"]
 
     assert not torch.equal(last(), last(**switch))
+
+
+@pytest.mark.parametrize("name", ["dastc", "released"])
+def test_the_warm_up_trains_on_the_clean_source_alone(name):
+    recipe, (source, target) = make(name, augment=same, match_histograms=False, warmup=2), clips()
+    asked = spied(recipe.teacher)
+    first = recipe.step(source, target)
+    assert set(first) == {"source", "total"}
+    torch.testing.assert_close(first["total"], loss_of(recipe, source if recipe.parts.both_frames else source.last()))
+    recipe.step(source, target)
+    assert not asked  # no label of the target was made
+    assert recipe.teacher.updates == 2
+    assert recipe.class_prior.shown.sum() > 0
+    assert "in_target" in recipe.step(source, target) | recipe.step(source, target)
+    assert asked
+
+
+def test_a_recipe_restored_in_the_warm_up_still_has_the_rest_of_it():
+    before, after = make("dastc", warmup=2), make("dastc", warmup=2)
+    train(before, 1)
+    after.load_state_dict(before.state_dict())
+    assert "in_target" not in after.step(*clips())
+    assert "in_target" in after.step(*clips())
 
 
 def test_the_first_step_of_shared_fusion_has_no_patches_yet():
@@ -428,6 +452,7 @@ def test_the_student_sees_augmented_frames_alone(name):
         ({"decay": -1.0}, ValueError, r"`decay` must lie in [0, 1]; got -1.0"),
         ({"context_consistency": 1.0}, ValueError, "`context_consistency` needs `source_context`, and fusion='shared'"),
         ({"class_prior_ramp": -1}, ValueError, "`class_prior_ramp` must be at least 0; got -1"),
+        ({"warmup": -1}, ValueError, "`warmup` must be at least 0; got -1"),
         ({"align_weight": -0.1}, ValueError, "`align_weight` must be at least 0; got -0.1"),
     ],
     ids=lambda value: str(value)[:40],

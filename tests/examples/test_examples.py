@@ -52,7 +52,7 @@ def test_adapt_image(capsys):
 
 
 def test_adapt_video_writes_results_panel_and_checkpoints(tmp_path, capsys):
-    methods = ["source_only", "dacs", "tps", "dastc", "dastc_released", "oracle"]
+    methods = ["source_only", "dacs", "tps", "dastc", "dastc(warmup=0)", "dastc_released", "oracle"]
     run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path, "--method", *methods)
     rows = json.loads((tmp_path / "result.json").read_text())
     assert [row["method"] for row in rows] == methods
@@ -61,11 +61,15 @@ def test_adapt_video_writes_results_panel_and_checkpoints(tmp_path, capsys):
         assert keys <= set(row)
         assert 0 <= row["miou"] <= 100
         assert len(row["per_class"]) == 9
-    assert {file.name for file in tmp_path.glob("*.pt")} == {f"{method}.pt" for method in methods}
+    assert {file.name for file in tmp_path.glob("*.pt")} == {
+        f"{method.replace('(', '_').strip(')')}.pt" for method in methods
+    }
     assert size(tmp_path / "panel.png")[0] > 800
     table = capsys.readouterr().out
     assert all(method in table for method in methods)
     assert "mIoU" in table
+    assert table.count("steps are warm-up") == 1
+    assert "dastc: all 3 steps are warm-up on the source; 'dastc(warmup=0)' has none." in table
 
 
 def weights(path):
@@ -77,13 +81,13 @@ def same(a, b):
 
 
 def test_adapt_video_killed_and_resumed_ends_with_the_same_weights(tmp_path):
-    command = [sys.executable, str(EXAMPLES / "adapt_video.py"), *SMALL, "--device", "cpu", "--method", "dastc"]
-    command += ["--steps", "12", "--save-every", "2"]
+    command = [sys.executable, str(EXAMPLES / "adapt_video.py"), *SMALL, "--device", "cpu", "--method"]
+    command += ["dastc(warmup=3)", "--steps", "12", "--save-every", "2"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run([*command, "--out", tmp_path / "whole"], check=True, **quiet)
 
     victim = subprocess.Popen([*command, "--out", tmp_path / "killed"], **quiet)
-    checkpoint = tmp_path / "killed" / "dastc.pt"
+    checkpoint = tmp_path / "killed" / "dastc_warmup=3.pt"
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and victim.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -94,7 +98,7 @@ def test_adapt_video_killed_and_resumed_ends_with_the_same_weights(tmp_path):
     subprocess.run([*command, "--out", tmp_path / "killed", "--resume"], check=True, **quiet)
 
     assert torch.load(checkpoint, weights_only=True)["step"] == 12
-    assert same(weights(checkpoint), weights(tmp_path / "whole" / "dastc.pt"))
+    assert same(weights(checkpoint), weights(tmp_path / "whole" / checkpoint.name))
 
 
 def test_resume_refuses_other_settings(tmp_path):
