@@ -2,6 +2,7 @@
 
     python benchmarks/accuracy.py                       # run what is missing of every table, then write the tables
     python benchmarks/accuracy.py street --seeds 10 11  # of one table, with fewer seeds
+    python benchmarks/accuracy.py parts --methods dastc # some of its rows
     python benchmarks/accuracy.py --camvid DIR          # the tables on real video, too
     python benchmarks/accuracy.py --table               # write the tables from the committed results alone
 
@@ -167,7 +168,9 @@ def main(argv=None):
         if not done:
             sys.exit(f"accuracy.py: there is no result in {store}; run without --table first.")
         rows = [row for method in table.methods for row in done if row["method"] == method]
-        text = [score_tables.scores(rows), *(score_tables.differences(rows, other) for other in table.against)]
+        there = {row["method"] for row in rows}
+        against = [other for other in table.against if other in there]
+        text = [score_tables.scores(rows), *(score_tables.differences(rows, other) for other in against)]
         score_tables.put(args.docs, name, "\n\n".join(text))
         print(f"{name}\n\n" + "\n\n".join(text) + "\n")
 
@@ -176,6 +179,7 @@ def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(TABLES)}; all if none is given")
     parser.add_argument("--seeds", nargs="+", type=int, help="instead of the table's own")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="rows to run, as in the table; all if not given")
     parser.add_argument("--camvid", type=Path, metavar="DIR", help="where the tables on real video find it")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each on a CPU")
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), help="where checkpoints go")
@@ -188,13 +192,18 @@ def parse(argv):
             parser.error(f"there is no table {name!r}; there are {', '.join(TABLES)}")
         if TABLES[name].camvid and not (args.camvid or args.table):
             parser.error(f"{name} needs --camvid DIR")
+        for method in args.methods or ():
+            if method not in TABLES[name].methods:
+                parser.error(f"{name} has no row {method!r}; it has {', '.join(map(repr, TABLES[name].methods))}")
+    if args.methods and not args.names:
+        parser.error("--methods needs the name of a table")
     return args
 
 
 def fill(args, name, table, done, store):
     """Run the cells that are missing; every finished one is on disk before the next begins."""
     finished = {(row["method"], row["seed"]) for row in done}
-    cells = [(method, seed) for seed in args.seeds or table.seeds for method in table.methods]
+    cells = [(method, seed) for seed in args.seeds or table.seeds for method in args.methods or table.methods]
     missing = [cell for cell in cells if cell not in finished]
     settings = [*table.settings, *(("--data", f"camvid:{args.camvid}") if table.camvid else ())]
     with ThreadPoolExecutor(args.jobs) as pool:

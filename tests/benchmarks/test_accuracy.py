@@ -95,6 +95,8 @@ def test_only_missing_cells_run_and_the_page_is_rewritten(accuracy, small, tmp_p
 
     monkeypatch.setattr(accuracy, "run", run)
     small("--seeds", "0")
+    small("small", "--methods", "dastc")
+    assert [(method, seed) for _, method, seed, _ in asked][1:] == [("dastc", 1)]
     small()
     other = "dastc(memory=False) --steps 9"
     assert [(method, seed) for _, method, seed, _ in asked] == [(other, 0), ("dastc", 1), (other, 1)]
@@ -113,6 +115,15 @@ def test_only_missing_cells_run_and_the_page_is_rewritten(accuracy, small, tmp_p
     small("small", "--table")
     assert len(asked) == 3
     assert page.read_text() == text
+
+
+def test_a_table_of_differences_needs_the_row_that_is_taken_off(small, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- small: made by benchmarks/accuracy.py -->\n<!-- end of small -->\n")
+    (tmp_path / "small.json").write_text(json.dumps(ROWS[2:4]))  # of dastc alone
+    small("--table")
+    assert "| dastc | 2 |" in page.read_text()
+    assert "minus" not in page.read_text()
 
 
 def test_a_cell_is_one_run_of_the_example_with_its_own_settings(accuracy, small, tmp_path, monkeypatch):  # noqa: ARG001
@@ -160,6 +171,12 @@ def test_what_cannot_be_done_is_named(accuracy, small, tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit):
         small("street")
     assert "there is no table 'street'; there are small" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        small("small", "--methods", "dast")
+    assert "small has no row 'dast'; it has 'source_only', 'dastc', " in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        small("--methods", "dastc")
+    assert "--methods needs the name of a table" in capsys.readouterr().err
     monkeypatch.setitem(accuracy.TABLES, "video", accuracy.Table(("dacs",), camvid=True))
     with pytest.raises(SystemExit):
         small("video")
