@@ -48,13 +48,18 @@ def cells(row, plain):
         return f"{row['absent']} |" + " |" * 6
     whole = row.get("both", row["forward"])
     ratio = plain.get("both", plain.get("forward", whole))["median_ms"] / whole["median_ms"]
-    speed = (f"{whole['gb_per_s']:.3g}", f"{whole['of_copy']:.0%}") if "gb_per_s" in whole else ("-", "-")
+    speed = (f"{whole['gb_per_s']:.3g}", f"{100 * whole['of_copy']:.2g} %") if "gb_per_s" in whole else ("-", "-")
     times = [timing(row[part]) if part in row else "-" for part in PARTS]
     return " | ".join([*times, f"{ratio:.2g}", *speed, f"{row['peak_extra_mib']:.1f}", f"{row['first_call_s']:.1f}"])
 
 
 def timing(part):
-    return f"{part['median_ms']:.3g} ({part['p10_ms']:.3g} to {part['p90_ms']:.3g})"
+    middle, low, high = (figure(part[name]) for name in ("median_ms", "p10_ms", "p90_ms"))
+    return f"{middle} ({low} to {high})"
+
+
+def figure(x):
+    return f"{x:.0f}" if x >= 100 else f"{x:.3g}"
 
 
 def shares(networks):
@@ -63,7 +68,7 @@ def shares(networks):
         if "absent" in row:
             lines.append(f"| {row['name']} | {row['absent']} | | |")
         else:
-            lines.append(f"| {row['name']} | {timing(row[WHOLE])} | {timing(row[OWN])} | {row['share']:.0%} |")
+            lines.append(f"| {row['name']} | {timing(row[WHOLE])} | {timing(row[OWN])} | {100 * row['share']:.2g} % |")
     return "\n".join(lines)
 
 
