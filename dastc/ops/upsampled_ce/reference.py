@@ -28,14 +28,18 @@ def upsampled_ce_backward_reference(grad: Tensor, logits: Tensor, labels: Tensor
     dtype = compute_dtype(logits)
     upsampled = Interpolation(logits.to(dtype), (labels.shape[-2], labels.shape[-1]))
     wide = upsampled.zeros()
+    # on the CPU the host may look, and save a pass over each band; elsewhere asking would wait for the device
+    finite = logits.device.type == "cpu" and bool(logits.isfinite().all())
     for rows in row_bands(n * classes * labels.shape[-1], labels.shape[-2]):
         wanted = _countable(labels[:, rows], classes)
         counts = wanted != _SKIP
         to_band = upsampled.rows(rows).softmax(dim=1)
         own = wanted.where(counts, 0).unsqueeze(1)
         to_band.scatter_add_(1, own, to_band.new_full((), -1.0).expand(own.shape))
-        # where, not times zero: a NaN at an ignored pixel must not spread
-        to_band = torch.where(counts.unsqueeze(1), to_band.mul_(grad[:, rows].to(dtype).unsqueeze(1)), 0)
+        scale = grad[:, rows].to(dtype).where(counts, 0).unsqueeze(1)
+        to_band = to_band.mul_(scale)
+        if not finite:  # times zero is not enough: a NaN at an ignored pixel must not spread
+            to_band = torch.where(counts.unsqueeze(1), to_band, 0)
         upsampled.add_backward(wide, to_band, rows)
     return upsampled.backward(wide).to(logits.dtype)
 
