@@ -99,6 +99,16 @@ def upsampled_ce():
         upsampled_ce_backward_triton(upsampled_ce_triton(logits, labels), logits, labels)
 
 
+@case
+def centroid_kernel():
+    from dastc.ops.centroid_kernel._triton import centroid_kernel_backward_triton, centroid_kernel_triton
+
+    for classes, width, dtype in ((19, 2048, torch.bfloat16), (256, 4096, torch.float32)):
+        rows, present = empty(classes, width, dtype=dtype), empty(classes, dtype=torch.bool)
+        kernel = centroid_kernel_triton(rows, rows, present, 2.0, 5)
+        centroid_kernel_backward_triton(kernel, rows, rows, present, 2.0, 5)
+
+
 def signature(kernel, args, options):
     """Return types, constants and attributes as Triton's launch derives them: 1 is a constant, 16 divides or not."""
     given = dict(zip(kernel.arg_names, args, strict=False)) | options

@@ -30,8 +30,10 @@ def lay(x, layout):
     x = x.to(DEVICE)
     if layout == "channels_last" and x.dim() > 2:
         return x.movedim(1, -1).contiguous().movedim(-1, 1)
-    if layout == "channels_last":
+    if layout == "channels_last" and x.dim() == 2:
         return x.mT.contiguous().mT
+    if layout == "sliced" and x.dim() == 1:
+        return lay(x.unsqueeze(1), layout).squeeze(1)
     if layout == "sliced":
         around = x.new_full([n + 3 for n in x.shape], float("nan") if x.is_floating_point() else 1)
         middle = around[tuple(slice(1, n + 1) for n in x.shape)]
