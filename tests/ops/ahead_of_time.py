@@ -46,11 +46,12 @@ def single(*shape):
 def flow_warp():
     from dastc.ops.flow_warp._triton import flow_warp_backward_triton, flow_warp_triton
 
-    x, flow = empty(8, 256, 65, 129), single(8, 2, 65, 129)
-    warped, _ = flow_warp_triton(x, flow)
-    for exact in (True, False):
-        torch.use_deterministic_algorithms(exact)
-        flow_warp_backward_triton(warped, x, flow)
+    x, flow, share = empty(8, 256, 65, 129), single(8, 2, 65, 129), single(8, 65, 129)
+    for other, given in ((None, None), (x, None), (x, share), (x, share.bool())):
+        warped, _ = flow_warp_triton(x, flow, other, given)
+        flow_warp_backward_triton(warped, x, flow, given, other is not None)
+    torch.use_deterministic_algorithms(True)
+    flow_warp_backward_triton(warped, x, flow, share, True)
 
 
 @case
@@ -72,8 +73,9 @@ def pseudo_label():
     flow = single(8, 2, 512, 1024)
     for classes in (19, 256):
         logits = empty(8, classes, 65, 129)
-        pseudo_label_triton(logits, flow, logits, 512, 1024)
-    pseudo_label_triton(logits, None, None, 512, 1024)
+        pseudo_label_triton(logits, flow, logits, 512, 1024, by_entropy=False)
+        pseudo_label_triton(logits, flow, logits, 512, 1024, by_entropy=True)
+    pseudo_label_triton(logits, None, None, 512, 1024, by_entropy=False)
 
 
 @case
@@ -91,12 +93,19 @@ def clip_paste():
 
 @case
 def upsampled_ce():
-    from dastc.ops.upsampled_ce._triton import upsampled_ce_backward_triton, upsampled_ce_triton
+    from dastc.ops.upsampled_ce._triton import (
+        upsampled_ce_backward_triton,
+        upsampled_ce_sum_triton,
+        upsampled_ce_triton,
+    )
 
-    labels = integers(8, 512, 1024)
+    labels, weights = integers(8, 512, 1024), single(8, 512, 1024)
     for classes in (19, 256):
         logits = empty(8, classes, 65, 129)
-        upsampled_ce_backward_triton(upsampled_ce_triton(logits, labels), logits, labels)
+        loss = upsampled_ce_triton(logits, labels, None, 255)
+        total, _ = upsampled_ce_sum_triton(logits, labels, weights, 255)
+        for grad in (loss, total.expand(loss.shape)):
+            upsampled_ce_backward_triton(grad, logits, labels, weights, 255)
 
 
 @case
