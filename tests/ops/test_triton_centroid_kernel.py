@@ -133,9 +133,9 @@ def test_a_number_that_is_none_reaches_all_that_is_present_and_nothing_else():
     assert_agree([found], [want])
 
 
-def test_rows_may_differ_in_dtype():
+def test_the_two_sets_may_differ_in_dtype_and_strides():
     inputs, up = _case()
-    inputs["source"], inputs["target"] = inputs["source"].half(), inputs["target"].double()
+    inputs["source"], inputs["target"] = inputs["source"].half(), lay(inputs["target"].double(), "channels_last")
     found = _assert_like_the_reference(inputs, up)
     assert [x.dtype for x in found] == [torch.float32, torch.float16, torch.float64]
 
