@@ -1,6 +1,6 @@
 import pytest
 import torch
-from kernel_cases import DEVICE, IGNORED, assert_agree, every_dtype, every_layout, far_apart, lay, run
+from kernel_cases import DEVICE, IGNORED, another, assert_agree, every_dtype, every_layout, far_apart, lay, run
 
 import dastc.ops.centroid_kernel._triton as kernels
 from dastc.functional import centroid_kernel
@@ -8,7 +8,7 @@ from dastc.ops._backend import use_triton
 from dastc.ops.centroid_kernel.op import centroid_kernel_backward_op, centroid_kernel_op
 
 
-def _case(sizes=(5, 7), dtype=torch.float32, layout="contiguous", absent=0.25):
+def _case(sizes=(4, 7), dtype=torch.float32, layout="contiguous", absent=0.25):
     k, d = sizes
     rng = torch.Generator().manual_seed(0)
     source, target = torch.randn(2, k, d, generator=rng).to(dtype)
@@ -18,7 +18,7 @@ def _case(sizes=(5, 7), dtype=torch.float32, layout="contiguous", absent=0.25):
     source[~present], target[~present] = float("nan"), float("inf")
     up = torch.randn(2 * k, 2 * k, generator=rng)
     up[~present.repeat(2)] = float("nan")
-    inputs = {"source": lay(source, layout), "target": lay(target, layout), "present": lay(present, layout)}
+    inputs = {"source": lay(source, layout), "target": lay(target, another(layout)), "present": lay(present, layout)}
     return inputs, [lay(up, layout)]
 
 
@@ -32,7 +32,7 @@ def _assert_like_the_reference(inputs, up, atol=1e-5, **arguments):
 @every_layout
 @pytest.mark.parametrize("absent", IGNORED)
 def test_equals_the_reference(dtype, layout, absent):
-    inputs, up = _case((5, 7), dtype, layout, absent)
+    inputs, up = _case((4, 7), dtype, layout, absent)
     kernel, *grads = _assert_like_the_reference(inputs, up)
     both = inputs["present"].repeat(2)
     assert not kernel[~both].any()
@@ -72,7 +72,7 @@ def test_no_classes_are_no_kernel():
 
 @pytest.mark.parametrize("here", [0, 1, 2])
 def test_few_classes_present(here):
-    inputs, up = _case(absent=1 - here / 5)
+    inputs, up = _case(absent=1 - here / 4)
     assert inputs["present"].sum() == here
     _assert_like_the_reference(inputs, up)
 
@@ -133,9 +133,9 @@ def test_a_number_that_is_none_reaches_all_that_is_present_and_nothing_else():
     assert_agree([found], [want])
 
 
-def test_the_two_sets_may_differ_in_dtype_and_strides():
+def test_the_two_sets_may_differ_in_dtype():
     inputs, up = _case()
-    inputs["source"], inputs["target"] = inputs["source"].half(), lay(inputs["target"].double(), "channels_last")
+    inputs["source"], inputs["target"] = inputs["source"].half(), inputs["target"].double()
     found = _assert_like_the_reference(inputs, up)
     assert [x.dtype for x in found] == [torch.float32, torch.float16, torch.float64]
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from kernel_cases import DEVICE, assert_agree, every_dtype, every_layout, far_apart, ignore, lay
+from kernel_cases import DEVICE, another, assert_agree, every_dtype, every_layout, far_apart, ignore, lay
 
 from dastc import Clip
 from dastc.functional import clip_paste
@@ -20,7 +20,7 @@ def _clip(rng, sizes, dtype, layout, flow, weights):
 
 def _case(sizes=(2, 2, 2, 3, 5), dtype=torch.float32, layout="contiguous", *, flow=True, weights=True, cut=True):
     rng = torch.Generator().manual_seed(0)
-    clips = [_clip(rng, sizes, dtype, layout, flow, weights) for _ in range(2)]
+    clips = [_clip(rng, sizes, dtype, given, flow, weights) for given in (layout, another(layout))]
     table = (torch.rand(sizes[0], sizes[4], generator=rng) < 0.6).to(DEVICE)
     eligible = lay(torch.rand(sizes[:4], generator=rng) < 0.7, layout) if cut else None
     return clips, table, {"eligible": eligible}

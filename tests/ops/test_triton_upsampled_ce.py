@@ -4,6 +4,7 @@ import pytest
 import torch
 from kernel_cases import (
     DEVICE,
+    another,
     assert_agree,
     every_dtype,
     every_ignored,
@@ -28,7 +29,7 @@ def _case(sizes, dtype=torch.float32, layout="contiguous", ignored=0.25):
     logits = (torch.randn(n, k, h, w, generator=rng) * 3).to(dtype)
     labels = ignore(torch.randint(0, k, (n, height, width), generator=rng), ignored)
     weights = torch.rand(n, height, width, generator=rng).masked_fill((labels < 0) | (labels >= k), float("nan"))
-    inputs = {"logits": lay(logits, layout), "labels": lay(labels, layout), "weights": lay(weights, layout)}
+    inputs = {"logits": lay(logits, layout), "labels": lay(labels, layout), "weights": lay(weights, another(layout))}
     return inputs, [torch.randn(n, height, width, generator=rng).to(DEVICE)]
 
 
@@ -45,10 +46,9 @@ def test_equals_the_reference(dtype, layout, ignored):
 
 
 @every_pair
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_reductions(reduction, dtype, layout, ignored):
+def test_the_mean_equals_the_references(dtype, layout, ignored):
     inputs, _ = _case((2, 3, 2, 3, 3, 5), dtype, layout, ignored)
-    found, want = _both(inputs, [torch.tensor(1.5, device=DEVICE)], reduction=reduction)
+    found, want = _both(inputs, [torch.tensor(1.5, device=DEVICE)])
     assert (found[0] > 0) == (ignored < 1)
     assert_agree(found, want)
 
