@@ -117,5 +117,5 @@ def _along(flow: Tensor, past: Tensor, own: Tensor) -> Tensor:
     if flow.shape[1] == 0:
         return past
     small = resize_flow(flow.flatten(0, 1), (past.shape[-2], past.shape[-1]))
-    warped, valid = flow_warp(past.flatten(0, 1), small)
-    return warped.where(valid.unsqueeze(1), own.flatten(0, 1)).view(past.shape)
+    warped, _ = flow_warp(past.flatten(0, 1), small, other=own.flatten(0, 1))
+    return warped.view(past.shape)

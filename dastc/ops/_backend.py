@@ -31,6 +31,7 @@ _LIMITS: dict[str, dict[str, int]] = {
     "pseudo_label": {"K": 256},
     "clip_paste": {},
     "upsampled_ce": {"K": 256},
+    "centroid_kernel": {"K": 256, "D": 4096},
 }
 
 # The operators whose kernel "auto" takes. One joins when benchmarks/results/speed holds a table measured on a GPU in
@@ -66,8 +67,6 @@ def use_triton(caller: str, operator: str, backend: str, x: Tensor, sizes: Mappi
 
 def _obstacle(operator: str, x: Tensor, sizes: Mapping[str, int]) -> str:
     """Return what is missing for the fused kernel, what is there instead, and what to do; empty if nothing is."""
-    if operator not in _LIMITS:
-        return "an operator with a fused kernel; got one that has only its reference."
     if not _triton_installed():
         return "Triton; got an environment without it. Install it with `pip install triton`."
     if x.device.type != "cuda" and not (x.device.type == "cpu" and _interpreted()):

@@ -46,11 +46,13 @@ def single(*shape):
 def flow_warp():
     from dastc.ops.flow_warp._triton import flow_warp_backward_triton, flow_warp_triton
 
-    x, flow = empty(8, 256, 65, 129), single(8, 2, 65, 129)
-    warped, _ = flow_warp_triton(x, flow)
-    for exact in (True, False):
-        torch.use_deterministic_algorithms(exact)
-        flow_warp_backward_triton(warped, x, flow)
+    x, flow, share = empty(8, 256, 65, 129), single(8, 2, 65, 129), single(8, 65, 129)
+    for other, given in ((None, None), (x, None), (x, share)):
+        warped, _ = flow_warp_triton(x, flow, other, given)
+    flow_warp_backward_triton(warped, x, flow, None, blended=False)
+    flow_warp_backward_triton(warped, x, flow, share, blended=True)
+    torch.use_deterministic_algorithms(True)
+    flow_warp_backward_triton(warped, x, flow, share, blended=True)
 
 
 @case
@@ -72,8 +74,8 @@ def pseudo_label():
     flow = single(8, 2, 512, 1024)
     for classes in (19, 256):
         logits = empty(8, classes, 65, 129)
-        pseudo_label_triton(logits, flow, logits, 512, 1024)
-    pseudo_label_triton(logits, None, None, 512, 1024)
+        pseudo_label_triton(logits, flow, logits, 512, 1024, by_entropy=True)
+    pseudo_label_triton(logits, None, None, 512, 1024, by_entropy=False)
 
 
 @case
@@ -91,12 +93,28 @@ def clip_paste():
 
 @case
 def upsampled_ce():
-    from dastc.ops.upsampled_ce._triton import upsampled_ce_backward_triton, upsampled_ce_triton
+    from dastc.ops.upsampled_ce._triton import (
+        upsampled_ce_backward_triton,
+        upsampled_ce_sum_triton,
+        upsampled_ce_triton,
+    )
 
-    labels = integers(8, 512, 1024)
+    labels, weights = integers(8, 512, 1024), single(8, 512, 1024)
     for classes in (19, 256):
         logits = empty(8, classes, 65, 129)
-        upsampled_ce_backward_triton(upsampled_ce_triton(logits, labels), logits, labels)
+        upsampled_ce_triton(logits, labels, weights, 255)
+        total, _ = upsampled_ce_sum_triton(logits, labels, weights, 255)
+        upsampled_ce_backward_triton(total.expand(labels.shape), logits, labels, weights, 255)
+
+
+@case
+def centroid_kernel():
+    from dastc.ops.centroid_kernel._triton import centroid_kernel_backward_triton, centroid_kernel_triton
+
+    for classes, width, dtype in ((19, 2048, torch.bfloat16), (256, 4096, torch.float32)):
+        rows, present = empty(classes, width, dtype=dtype), empty(classes, dtype=torch.bool)
+        kernel = centroid_kernel_triton(rows, rows, present, 2.0, 5)
+        centroid_kernel_backward_triton(kernel, rows, rows, present, 2.0, 5)
 
 
 def signature(kernel, args, options):

@@ -14,6 +14,7 @@ IGNORED = [0.0, 0.25, 1.0]
 pytest.importorskip("triton")
 assert DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1", "without a GPU the kernels are interpreted"
 
+on_a_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no GPU")
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 every_ignored = pytest.mark.parametrize("ignored", IGNORED)
@@ -30,13 +31,20 @@ def lay(x, layout):
     x = x.to(DEVICE)
     if layout == "channels_last" and x.dim() > 2:
         return x.movedim(1, -1).contiguous().movedim(-1, 1)
-    if layout == "channels_last":
+    if layout == "channels_last" and x.dim() == 2:
         return x.mT.contiguous().mT
+    if layout == "sliced" and x.dim() == 1:
+        return lay(x.unsqueeze(1), layout).squeeze(1)
     if layout == "sliced":
         around = x.new_full([n + 3 for n in x.shape], float("nan") if x.is_floating_point() else 1)
         middle = around[tuple(slice(1, n + 1) for n in x.shape)]
         return middle.copy_(x)
     return x.contiguous()
+
+
+def another(layout):
+    """Return a layout with other strides, so that no tensor's can stand in for a second one's unnoticed."""
+    return LAYOUTS[LAYOUTS.index(layout) - 1]
 
 
 def ignore(labels, share, seed=5):
@@ -71,14 +79,14 @@ def assert_agree(found, want, *, rtol=1e-5, atol=1e-5):
         torch.testing.assert_close(one, other, rtol=bound, atol=atol, equal_nan=True)
 
 
-def far_apart(*shape):
+def far_apart(*shape, dtype=torch.float16):
     """Return a (1, A, B) whose last row lies beyond what int32 addresses; between the rows no memory is touched."""
     rows, columns = shape
     step = (2**31 + 64) // (rows - 1)
     filled = torch.utils.deterministic.fill_uninitialized_memory
     torch.utils.deterministic.fill_uninitialized_memory = False
     try:
-        memory = torch.empty((rows - 1) * step + columns, dtype=torch.float16, device=DEVICE)
+        memory = torch.empty((rows - 1) * step + columns, dtype=dtype, device=DEVICE)
     finally:
         torch.utils.deterministic.fill_uninitialized_memory = filled
     return memory.as_strided((1, rows, columns), (0, step, 1))

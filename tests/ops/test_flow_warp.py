@@ -151,6 +151,80 @@ def test_gradcheck():
     assert gradcheck(lambda a, b: flow_warp(a, b)[0], (x.requires_grad_(), flow.requires_grad_()))
 
 
+def _share(seed, sizes, form):
+    rng = torch.Generator().manual_seed(seed + 1)
+    n, _, h, w = sizes
+    share = torch.rand(n, h, w, generator=rng, dtype=torch.float64)
+    whole = torch.ones_like(share)
+    share = {"float": share, "mask": share < 0.5, "none": whole * 0, "all": whole, "outside": None}[form]
+    return share if share is None else share.to(DEVICE)
+
+
+SHARES = st.sampled_from(["float", "mask", "none", "all", "outside"])
+
+
+@given(SEEDS, SIZES, SHARES)
+def test_a_blend_equals_blending_afterwards(seed, sizes, form):
+    x, flow = (v.requires_grad_() for v in _case(seed, sizes))
+    other = torch.randn_like(x, requires_grad=True)
+    share = _share(seed, sizes, form)
+    found, seen = flow_warp(x, flow, other=other, share=share)
+    warped, valid = flow_warp(x, flow)
+    part = (~valid if share is None else share).to(x.dtype).unsqueeze(1)
+    want = warped * (1 - part) + other * part
+    torch.testing.assert_close(found, want)
+    assert torch.equal(seen, valid)
+    up, leaves = torch.randn_like(x), (x, flow, other)
+    torch.testing.assert_close(torch.autograd.grad(found, leaves, up), torch.autograd.grad(want, leaves, up))
+
+
+def test_known_values_of_a_blend():
+    x = torch.arange(4.0, device=DEVICE).view(1, 1, 1, 4)
+    flow = torch.zeros(1, 2, 1, 4, device=DEVICE)
+    flow[:, 0] = -1
+    other, share = torch.full_like(x, 10), torch.tensor([[[0.0, 1, 0.25, 0]]], device=DEVICE)
+    for given_share, want in ((None, [10, 0, 1, 2]), (share, [0, 10, 3.25, 2]), (share > 0, [0, 10, 10, 2])):
+        found, _ = flow_warp(x, flow, other=other, share=given_share)
+        torch.testing.assert_close(found.flatten(), torch.tensor(want, dtype=torch.float32, device=DEVICE))
+
+
+@pytest.mark.parametrize("form", ["float", "mask"])
+def test_what_has_no_share_is_not_looked_at(form):
+    x = torch.zeros(1, 1, 1, 5, device=DEVICE)
+    other, flow = x.clone(), torch.zeros(1, 2, 1, 5, device=DEVICE)
+    x[..., 4], other[..., 0] = float("nan"), float("inf")
+    share = torch.tensor([[[0.0, 0, 0, 1, 1]]], device=DEVICE)
+    leaves = [v.requires_grad_() for v in (x, flow, other)]
+    found, _ = flow_warp(leaves[0], leaves[1], other=leaves[2], share=share if form == "float" else share.bool())
+    assert torch.equal(found, torch.zeros_like(found))
+    to_x, to_flow, to_other = torch.autograd.grad(found, leaves, torch.ones_like(found))
+    torch.testing.assert_close(to_x.flatten(), torch.tensor([1.0, 1, 1, 0, 0], device=DEVICE))
+    assert to_other.flatten().tolist() == [0, 0, 0, 1, 1]
+    assert torch.equal(to_flow[..., 3:], torch.zeros_like(to_flow[..., 3:]))
+
+
+def test_the_share_is_a_constant():
+    x, flow = _case(0, (1, 2, 3, 4))
+    share = torch.rand(1, 3, 4, dtype=torch.float64, device=DEVICE, requires_grad=True)
+    assert not flow_warp(x, flow, other=x, share=share)[0].requires_grad
+
+
+def test_gradcheck_of_a_blend():
+    x, flow = _case(0, (2, 3, 4, 5))
+    flow = (flow * 0.5).floor() + 0.2 + 0.6 * torch.rand_like(flow)
+    leaves = [v.requires_grad_() for v in (x, flow, torch.randn_like(x))]
+    share = _share(0, (2, 3, 4, 5), "float")
+    assert gradcheck(lambda a, b, c: flow_warp(a, b, other=c, share=share)[0], leaves)
+
+
+def test_a_blend_compiles_without_a_graph_break():
+    compiled = torch.compile(flow_warp, fullgraph=True, backend="aot_eager")
+    x, flow = _case(3, (2, 3, 4, 5), torch.float32)
+    for share in (None, _share(3, (2, 3, 4, 5), "mask")):
+        found, want = (warp(x, flow, other=x.flip(0), share=share) for warp in (compiled, flow_warp))
+        torch.testing.assert_close(found, want, rtol=0, atol=0)
+
+
 def test_a_second_derivative_is_refused_rather_than_wrong():
     x, flow = (v.requires_grad_() for v in _case(0, (1, 2, 3, 4)))
     (to_x,) = torch.autograd.grad(flow_warp(x, flow)[0], x, torch.randn_like(x).requires_grad_(), create_graph=True)
@@ -174,11 +248,13 @@ def _layouts():
 @pytest.mark.parametrize("layout", _layouts())
 def test_registration_is_sound(layout):
     x, flow = (v.detach().requires_grad_() for v in _layouts()[layout])
-    torch.library.opcheck(flow_warp_op, (x, flow))
+    torch.library.opcheck(flow_warp_op, (x, flow, None, None))
     up = torch.randn(x.mT.shape, dtype=x.dtype, device=DEVICE).mT
-    torch.library.opcheck(
-        flow_warp_backward_op, (up, x.detach(), flow.detach()), test_utils=("test_schema", "test_faketensor")
-    )
+    quick = ("test_schema", "test_faketensor")
+    torch.library.opcheck(flow_warp_backward_op, (up, x.detach(), flow.detach(), None, False), test_utils=quick)
+    other, share = torch.randn_like(up).requires_grad_(), torch.rand(len(x), *x.shape[2:], device=DEVICE)
+    torch.library.opcheck(flow_warp_op, (x, flow, other, share))
+    torch.library.opcheck(flow_warp_backward_op, (up, x.detach(), flow.detach(), share, True), test_utils=quick)
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "sliced", "expanded"])
@@ -296,3 +372,29 @@ _X, _FLOW = torch.zeros(1, 2, 4, 6), torch.zeros(1, 2, 4, 6)
 def test_errors(x, flow, kind, text):
     with _raises(kind, text):
         flow_warp(x, flow)
+
+
+_SHARE = torch.zeros(1, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("other", "share", "kind", "text"),
+    [
+        (_X[:, 1:], None, ValueError, "`other` must have shape (N=1, C=2, H=4, W=6); got (1, 1, 4, 6)."),
+        (_X.double(), None, TypeError, "`other` must have the dtype of `x`, torch.float32; got torch.float64."),
+        (None, _SHARE, ValueError, "`share` must come with `other`; got other=None."),
+        (_X, _SHARE[:, 1:], ValueError, "`share` must have shape (N=1, H=4, W=6); got (1, 3, 6)."),
+        (_X, _SHARE.long(), TypeError, "`share` must be of dtype float; got torch.int64."),
+        (
+            _X.to("meta"), None, ValueError,
+            "all tensors must lie on one device; got `x` on cpu, `flow` on cpu, `other` on meta.",
+        ),
+        (
+            _X, _SHARE.to("meta"), ValueError,
+            "all tensors must lie on one device; got `x` on cpu, `flow` on cpu, `other` on cpu, `share` on meta.",
+        ),
+    ],
+)  # fmt: skip
+def test_errors_of_a_blend(other, share, kind, text):
+    with _raises(kind, f"flow_warp: {text}"):
+        flow_warp(_X, _FLOW, other=other, share=share)

@@ -118,6 +118,47 @@ def test_equals_doing_one_step_after_the_other(form, seed, sizes, band, window):
     _check(found, _plain(logits, sizes[4:], **arguments))
 
 
+def _certainty(probability):
+    """One minus the share of the largest entropy, class by class; nothing is known where there is no probability."""
+    entropy = sum(torch.where(p > 0, -p * p.clamp(min=1e-300).log(), 0.0) for p in probability.unbind(1))
+    k = probability.shape[1]
+    return (1 - entropy / math.log(k) if k > 1 else torch.ones_like(entropy)) * (probability.sum(1) > 0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(seed=SEEDS, sizes=SIZES, band=BANDS)
+def test_entropy_is_that_of_the_probabilities_that_give_the_labels(form, seed, sizes, band):
+    logits, flow, previous = _case(seed, sizes)
+    arguments = _arguments(form, flow, previous)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_bands, "_BAND_ELEMENTS", band)
+        found = pseudo_labels(logits, sizes[4:], **arguments, confidence="entropy")
+        assert torch.equal(found.labels, pseudo_labels(logits, sizes[4:], **arguments).labels)
+    torch.testing.assert_close(found.confidence, _certainty(_plain(logits, sizes[4:], **arguments)), rtol=0, atol=1e-9)
+    assert ((found.confidence >= 0) & (found.confidence <= 1)).all()
+
+
+def test_known_values_of_entropy():
+    shares = [(0.25,) * 4, (1 / 2, 1 / 4, 1 / 8, 1 / 8), (1 - 3e-200, 1e-200, 1e-200, 1e-200)]
+    logits = torch.cat([_log_odds(*share) for share in shares], dim=-1)
+    found = pseudo_labels(logits, (1, 3), confidence="entropy")
+    assert found.confidence.flatten().tolist() == pytest.approx([0, 1 - 1.75 / 2, 1], abs=1e-12)
+    certain = torch.tensor([0.0, -1e4], device=DEVICE).view(1, 2, 1, 1)  # a probability of exactly 0
+    assert pseudo_labels(certain, (1, 1), confidence="entropy").confidence.item() == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+@given(seed=SEEDS, sizes=SIZES)
+def test_a_flipped_picture_has_flipped_labels(form, seed, sizes):
+    logits, flow, previous = _case(seed, sizes)
+    found = pseudo_labels(logits, sizes[4:], **_arguments(form, flow, previous))
+    sign = torch.tensor([-1.0, 1], dtype=flow.dtype, device=DEVICE).view(1, 2, 1, 1)
+    flipped = _arguments(form, flow.flip(-1) * sign, previous.flip(-1))
+    other = pseudo_labels(logits.flip(-1), sizes[4:], **flipped)
+    torch.testing.assert_close(other.confidence.flip(-1), found.confidence)
+    assert torch.equal(other.labels.flip(-1), found.labels)
+
+
 @given(SEEDS, SIZES)
 def test_zero_flow_is_no_flow(seed, sizes):
     logits, flow, _ = _case(seed, sizes)
@@ -179,7 +220,8 @@ def _layouts():
 def test_registration_is_sound(layout):
     logits, flow, previous = _layouts()[layout]
     for arguments in ((logits, None, None), (logits, flow, None), (logits, flow, previous)):
-        torch.library.opcheck(pseudo_label_op, (*arguments, 7, 6))
+        torch.library.opcheck(pseudo_label_op, (*arguments, 7, 6, False))
+    torch.library.opcheck(pseudo_label_op, (*arguments, 7, 6, True))
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "sliced", "expanded"])
@@ -280,6 +322,8 @@ def test_nan_logits_give_nan_confidence_and_labels_in_range(form):
     assert found.confidence[1].isnan().all()
     assert not found.confidence[0].isnan().any()
     assert ((found.labels >= 0) & (found.labels < 5)).all()
+    entropy = pseudo_labels(logits, (7, 6), **_arguments(form, flow, previous), confidence="entropy").confidence
+    assert torch.equal(entropy.isnan(), found.confidence.isnan())
 
 
 @given(seed=SEEDS, form=st.sampled_from(["flow", "both"]), rows=st.integers(1, 7))
@@ -367,6 +411,11 @@ _LOGITS, _FLOW = torch.zeros(2, 5, 3, 4), torch.zeros(2, 2, 7, 6)
 def test_errors(logits, size, flow, previous, kind, text):
     with _raises(kind, f"pseudo_labels: {text}"):
         pseudo_labels(logits, size, flow=flow, previous=previous)
+
+
+def test_an_unknown_confidence_is_named():
+    with _raises(ValueError, "pseudo_labels: `confidence` must be one of 'probability', 'entropy'; got 'margin'."):
+        pseudo_labels(_LOGITS, (7, 6), confidence="margin")
 
 
 @pytest.mark.parametrize("reach", [0.0, 1.5, 40.0])

@@ -2,6 +2,7 @@ import pytest
 import torch
 from kernel_cases import (
     DEVICE,
+    another,
     assert_agree,
     every_dtype,
     every_ignored,
@@ -25,7 +26,8 @@ def _case(sizes, dtype=torch.float32, layout="contiguous", ignored=0.25):
     labels = ignore(torch.randint(0, k, (n, p), generator=rng), ignored)
     weights = torch.rand(n, p, generator=rng).to(dtype)
     up = torch.randn(n, k, d, generator=rng), torch.randn(n, k, generator=rng)
-    inputs = {"features": lay(features, layout), "labels": lay(labels, layout), "weights": lay(weights, layout)}
+    inputs = {"features": lay(features, layout), "labels": lay(labels, layout)}
+    inputs |= {"weights": lay(weights, another(layout))}
     return inputs, [x.to(DEVICE) for x in up]
 
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from kernel_cases import DEVICE, assert_agree, every_dtype, every_layout, ignore, lay
+from kernel_cases import DEVICE, another, assert_agree, every_dtype, every_layout, far_apart, ignore, lay
 
 from dastc import Clip
 from dastc.functional import clip_paste
@@ -20,7 +20,7 @@ def _clip(rng, sizes, dtype, layout, flow, weights):
 
 def _case(sizes=(2, 2, 2, 3, 5), dtype=torch.float32, layout="contiguous", *, flow=True, weights=True, cut=True):
     rng = torch.Generator().manual_seed(0)
-    clips = [_clip(rng, sizes, dtype, layout, flow, weights) for _ in range(2)]
+    clips = [_clip(rng, sizes, dtype, given, flow, weights) for given in (layout, another(layout))]
     table = (torch.rand(sizes[0], sizes[4], generator=rng) < 0.6).to(DEVICE)
     eligible = lay(torch.rand(sizes[:4], generator=rng) < 0.7, layout) if cut else None
     return clips, table, {"eligible": eligible}
@@ -92,6 +92,21 @@ def test_gradients_are_the_references():
         up = [torch.randn(x.shape, generator=rng).to(DEVICE) for x in outputs]
         grads.append(torch.autograd.grad(outputs, leaves, up))
     torch.testing.assert_close(*grads, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("what", ["frames", "flow", "weights"])
+def test_offsets_beyond_int32_are_reached(what, side):
+    clips, table, _ = _case((1, 3, 1, 2, 3), dtype=torch.float16)
+    clips = [clip._replace(flow=clip.flow.half()) for clip in clips]
+    x = getattr(clips[side], what)
+    far = far_apart(x.shape[1], x[0, 0].numel()).view(x.shape).copy_(x)
+    near = clips[side]._replace(**{what: far.clone()})
+    results = []
+    for clip, backend in ((clips[side]._replace(**{what: far}), "triton"), (near, "torch")):
+        pair = [clip, clips[1]] if side == 0 else [clips[0], clip]
+        results.append(_flat(clip_paste(*pair, table, opacity=0.5, backend=backend)))
+    assert_agree(*results)
 
 
 def _arguments(clips, table, options):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from kernel_cases import DEVICE, DTYPES, LAYOUTS, far_apart, lay
+from kernel_cases import DEVICE, LAYOUTS, another, every_dtype, every_layout, far_apart, lay
 
 from dastc.functional import pseudo_labels
 from dastc.ops.pseudo_label.op import pseudo_label_op
@@ -15,7 +15,7 @@ def _case(sizes, form="both", dtype=torch.float32, layout="contiguous"):
     flow = torch.randn(n, 2, height, width, generator=rng) * 2  # some points lie outside
     given = {"logits": lay(logits, layout), "size": (height, width)}
     given |= {"flow": lay(flow, layout)} if form != "own" else {}
-    return given | ({"previous": lay(previous, layout)} if form == "both" else {})
+    return given | ({"previous": lay(previous, another(layout))} if form == "both" else {})
 
 
 def _assert_like_the_reference(given, atol=1e-5):
@@ -24,13 +24,26 @@ def _assert_like_the_reference(given, atol=1e-5):
     assert torch.equal(found.labels, want.labels)
 
 
-@pytest.mark.parametrize(
-    ("form", "dtype", "layout"),
-    [(FORMS[(i + j) % 3], DTYPES[i], LAYOUTS[j]) for i in range(3) for j in range(3)] + [("both", DTYPES[0], "sliced")],
-    ids=str,
-)
+@every_dtype
+@every_layout
+@pytest.mark.parametrize("form", FORMS)
 def test_equals_the_reference(form, dtype, layout):
     _assert_like_the_reference(_case((2, 3, 2, 3, 3, 5), form, dtype, layout))
+
+
+@pytest.mark.parametrize(("form", "layout"), list(zip(FORMS, LAYOUTS, strict=True)))
+def test_the_confidence_by_entropy_equals_the_references(form, layout):
+    _assert_like_the_reference(_case((2, 3, 2, 3, 3, 5), form, layout=layout) | {"confidence": "entropy"})
+
+
+@pytest.mark.parametrize("classes", [1, 2, 33])
+def test_entropy_of_few_and_many_classes(classes):
+    given = _case((1, classes, 1, 2, 1, 5)) | {"confidence": "entropy"}
+    given["logits"][0, 0, 0, 1] = 1e4  # the others have a probability of exactly 0
+    _assert_like_the_reference(given)
+    alike = pseudo_labels(torch.zeros(1, classes, 1, 1, device=DEVICE), (1, 2), confidence="entropy", backend="triton")
+    assert alike.confidence.tolist() == [[pytest.approx([float(classes == 1)] * 2, abs=1e-6)]]
+    assert 0 <= alike.confidence.min() <= alike.confidence.max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -63,6 +76,8 @@ def test_nan_gives_nan_confidence_and_a_label_in_range():
     given["logits"][0, 1, 0, 0] = float("nan")
     found, want = (pseudo_labels(**given, backend=backend) for backend in ("triton", "torch"))
     assert torch.equal(found.confidence.isnan(), want.confidence.isnan())
+    entropy = pseudo_labels(**given, confidence="entropy", backend="triton").confidence
+    assert torch.equal(entropy.isnan(), want.confidence.isnan())
     assert found.confidence.isnan().any()
     assert found.labels.min() >= 0
     assert found.labels.max() < 3
@@ -93,10 +108,23 @@ def test_offsets_beyond_int32_are_reached():
         assert found.labels.tolist() == [[[2, 1]]]
 
 
+def test_offsets_of_what_comes_along_the_flow_beyond_int32_are_reached():
+    logits = torch.randn(1, 3, 1, 2, dtype=torch.float16, device=DEVICE)
+    flow = torch.tensor([[0.25, -0.5], [0.0, 0.0]], dtype=torch.float16, device=DEVICE).view(1, 2, 1, 2)
+    earlier = far_apart(3, 2).view(1, 3, 1, 2).copy_(logits.flip(1))
+    far = far_apart(2, 2).view(1, 2, 1, 2).copy_(flow)
+    for given in ((flow, earlier), (far, logits.flip(1))):
+        found, want = (
+            pseudo_labels(logits, (1, 2), flow=x, previous=y, backend=backend)
+            for x, y, backend in ((*given, "triton"), (*(v.clone() for v in given), "torch"))
+        )
+        torch.testing.assert_close(found, want)
+
+
 def test_registration_is_sound():
     logits, size, flow, previous = _case((1, 3, 2, 2, 3, 4)).values()
     quick = ("test_schema", "test_faketensor")  # there is no gradient to check
-    torch.library.opcheck(pseudo_label_op, (logits, flow, previous, *size, "triton"), test_utils=quick)
+    torch.library.opcheck(pseudo_label_op, (logits, flow, previous, *size, True, "triton"), test_utils=quick)
 
 
 def test_compiles_without_a_graph_break():

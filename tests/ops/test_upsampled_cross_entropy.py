@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dastc import debug_checks
 from dastc.functional import upsampled_cross_entropy
 from dastc.ops import _bands
-from dastc.ops.upsampled_ce.op import upsampled_ce_backward_op, upsampled_ce_op
+from dastc.ops.upsampled_ce.op import upsampled_ce_backward_op, upsampled_ce_op, upsampled_ce_sum_op
 from dastc.ops.upsampled_ce.reference import upsampled_ce_backward_reference, upsampled_ce_reference
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation")
@@ -199,10 +199,14 @@ def _layouts():
 @pytest.mark.parametrize("layout", _layouts())
 def test_registration_is_sound(layout):
     logits, labels = _layouts()[layout]
-    torch.library.opcheck(upsampled_ce_op, (logits.detach().requires_grad_(), labels))
+    torch.library.opcheck(upsampled_ce_op, (logits.detach().requires_grad_(), labels, None, 255))
+    weights = torch.rand(labels.shape, device=DEVICE, requires_grad=True)
+    torch.library.opcheck(upsampled_ce_sum_op, (logits.detach().requires_grad_(), labels, weights, 1))
     compute = torch.promote_types(logits.dtype, torch.float32)
     up = torch.randn(labels.mT.shape, dtype=compute, device=DEVICE).mT
-    torch.library.opcheck(upsampled_ce_backward_op, (up, logits, labels), test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(
+        upsampled_ce_backward_op, (up, logits, labels, None, 255), test_utils=("test_schema", "test_faketensor")
+    )
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "sliced", "expanded", "same size"])
@@ -294,8 +298,8 @@ def test_upsampled_logits_never_exist(monkeypatch):
     with _Largest() as plain:
         _plain(logits, labels)
     with _Largest() as banded:
-        upsampled_ce_reference(logits, labels)
-        upsampled_ce_backward_reference(weights, logits, labels)
+        upsampled_ce_reference(logits, labels, weights, 255)
+        upsampled_ce_backward_reference(weights, logits, labels, weights, 255)
     assert plain.numel >= 19 * 64 * 128
     assert banded.numel <= 19 * 64 * 128 / 8
 
@@ -334,6 +338,19 @@ def test_nan_below_ignored_pixels_does_not_spread():
     (grad,) = torch.autograd.grad(found, logits, up)
     torch.testing.assert_close(grad, exact)
     assert not grad[..., 0].any()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_the_weight_of_an_ignored_pixel_is_not_looked_at(reduction):
+    logits, labels, weights = _case(0, (2, 5, 3, 4, 7, 6))
+    counted = _counted(labels, 5) & (labels != 2)
+    results = []
+    for junk in (0.0, float("nan")):
+        inputs = logits.clone().requires_grad_(), weights.where(counted, junk).requires_grad_()
+        loss = upsampled_cross_entropy(inputs[0], labels, weights=inputs[1], ignore_index=2, reduction=reduction)
+        results.append((loss, *torch.autograd.grad(loss, inputs, torch.ones_like(loss))))
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert all(x.any() for x in results[0])
 
 
 def test_nan_logits_are_not_hidden():

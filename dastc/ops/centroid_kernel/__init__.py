@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
-from dastc.ops._backend import Backend, check_backend, use_triton
+from dastc.ops._backend import Backend, check_backend
 from dastc.ops.centroid_kernel.op import centroid_kernel_op
 
 __all__ = ["centroid_kernel"]
@@ -32,7 +32,7 @@ def centroid_kernel(
         present: The classes that take part; the rows of the others are never read into a result.
         factor: Ratio f of neighbouring bandwidths, > 1.
         count: Number M of bandwidths.
-        backend: ``"torch"`` or ``"auto"``; there is no fused kernel for ``"triton"``. See
+        backend: ``"torch"``, ``"triton"`` (a GPU, K <= 256, D <= 4096), or ``"auto"``; see
             :func:`dastc.backend_info`.
 
     Shape:
@@ -44,7 +44,7 @@ def centroid_kernel(
     Raises:
         ValueError: If the shapes do not fit, the devices differ, ``factor`` <= 1 or ``count`` < 1.
         TypeError: If a tensor has the wrong kind of dtype.
-        RuntimeError: If ``backend="triton"``.
+        RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
         The kernel of METHOD 7.1, over present classes only (METHOD 11, A12).
@@ -66,6 +66,5 @@ def centroid_kernel(
         raise ValueError(f"centroid_kernel: `factor` must be greater than 1; got {factor}.")
     check_same_device("centroid_kernel", {"source": source, "target": target, "present": present})
     check_backend("centroid_kernel", backend)
-    use_triton("centroid_kernel", "centroid_kernel", backend, source)  # refuses an explicit request
-    kernel: Tensor = centroid_kernel_op(source, target, present, factor, count)
+    kernel: Tensor = centroid_kernel_op(source, target, present, factor, count, backend)
     return kernel

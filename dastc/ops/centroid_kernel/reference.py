@@ -12,7 +12,7 @@ def centroid_kernel_reference(source: Tensor, target: Tensor, present: Tensor, f
     rows = torch.cat((source, target)).to(dtype)
     distance, pairs = squared_distances(rows, present)
     kernel = torch.exp(-distance.unsqueeze(-1) / bandwidths(distance, pairs, factor, count)).sum(dim=-1)
-    return kernel * pairs
+    return kernel.where(pairs, 0)
 
 
 def squared_distances(rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:

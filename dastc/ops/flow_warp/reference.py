@@ -7,10 +7,14 @@ from torch import Tensor
 from dastc.ops._precision import compute_dtype
 
 
-def flow_warp_reference(x: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def flow_warp_reference(
+    x: Tensor, flow: Tensor, other: Tensor | None = None, share: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Sample ``x`` at the points that ``flow`` names; see :func:`dastc.functional.flow_warp`."""
     grid, valid = sampling_grid(flow.to(compute_dtype(x)))
     warped = F.grid_sample(x.to(grid.dtype), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    if other is not None:
+        warped = _blended(warped, other.to(grid.dtype), ~valid if share is None else share)
     return warped.to(x.dtype), valid
 
 
@@ -24,3 +28,18 @@ def sampling_grid(flow: Tensor) -> tuple[Tensor, Tensor]:
     x, y = x.nan_to_num(0), y.nan_to_num(0)
     grid = torch.stack((x * (2 / max(width - 1, 1)) - 1, y * (2 / max(height - 1, 1)) - 1), dim=-1)
     return grid, valid
+
+
+def _blended(warped: Tensor, other: Tensor, share: Tensor) -> Tensor:
+    if share.dtype == torch.bool:
+        return other.where(share.unsqueeze(1), warped)
+    share = share.to(warped.dtype).unsqueeze(1)
+    mixed = warped * (1 - share) + other * share
+    # where, not times zero: what has no share is not looked at
+    return torch.where(share == 0, warped, torch.where(share == 1, other, mixed))
+
+
+def split_gradient(grad: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what of a blend's gradient is due to the warped and what to the other, given the other's share."""
+    share = share.to(grad.dtype).unsqueeze(1)
+    return (grad * (1 - share)).where(share != 1, 0), (grad * share).where(share != 0, 0)

@@ -4,6 +4,8 @@ A program holds all classes of a few pixels of one row in registers: no map with
 the flow, the probabilities of the four full-size pixels around each point are computed where they are needed.
 """
 
+import math
+
 import torch
 import triton
 import triton.language as tl
@@ -22,7 +24,7 @@ from dastc.ops._triton import (
 
 
 def pseudo_label_triton(
-    logits: Tensor, flow: Tensor | None, previous: Tensor | None, height: int, width: int
+    logits: Tensor, flow: Tensor | None, previous: Tensor | None, height: int, width: int, by_entropy: bool
 ) -> tuple[Tensor, Tensor]:
     """Label and confidence of each output pixel."""
     samples, classes, low_height, low_width = logits.shape
@@ -34,9 +36,9 @@ def pseudo_label_triton(
         earlier = logits if previous is None else previous
         _label[(samples * height * triton.cdiv(width, block_x),)](
             logits, flow, earlier, labels, confidence,
-            classes, low_height, low_width, height, width,
+            math.log(max(classes, 2)), classes, low_height, low_width, height, width,
             *logits.stride(), *earlier.stride(), *((0, 0, 0, 0) if flow is None else flow.stride()),
-            OWN=flow is None or previous is not None, FLOW=flow is not None,
+            OWN=flow is None or previous is not None, FLOW=flow is not None, ENTROPY=by_entropy,
             BLOCK_K=block_k, BLOCK_X=block_x, num_warps=8,
         )  # fmt: skip
     return labels, confidence
@@ -57,9 +59,9 @@ def _probability(
 @triton.jit
 def _label(
     logits, flow, earlier, labels, confidence,
-    classes, low_height, low_width, height, width,
+    most, classes, low_height, low_width, height, width,
     own_n, own_k, own_h, own_w, earlier_n, earlier_k, earlier_h, earlier_w, flow_n, flow_c, flow_h, flow_w,
-    OWN: tl.constexpr, FLOW: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_X: tl.constexpr,
+    OWN: tl.constexpr, FLOW: tl.constexpr, ENTROPY: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
     sample, y, column = row_of_picture(height, width, BLOCK_X)
     inside, k = column < width, lanes(BLOCK_K)
@@ -97,6 +99,12 @@ def _label(
     # where one probability is not a number, all are: the sum says so, and no class is the largest
     total = tl.sum(probability, axis=0)
     number = total == total
+    if ENTROPY:
+        # where there is no probability, that of 1 has the same entropy: none
+        some = tl.where(probability > 0, probability, 1.0)
+        certainty = 1 + tl.sum(some * tl.log(some), axis=0) / most
+        certainty = tl.minimum(tl.maximum(certainty, 0.0), 1.0)
+        largest = tl.where(largest > 0, certainty, 0.0)
     out = (sample * height + y) * width + column
     tl.store(labels + out, tl.where(number, first, 0), mask=inside)
     tl.store(confidence + out, tl.where(number, largest, total), mask=inside)

@@ -1,5 +1,7 @@
 """Ground truth for ``pseudo_label``: plain PyTorch, any device, one band of rows at a time."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,7 @@ _WINDOW = 6  # up to how many times a band's rows its flow may reach before neig
 
 
 def pseudo_label_reference(
-    logits: Tensor, flow: Tensor | None, previous: Tensor | None, height: int, width: int
+    logits: Tensor, flow: Tensor | None, previous: Tensor | None, height: int, width: int, by_entropy: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Label and confidence of each output pixel; see :func:`dastc.functional.pseudo_labels`."""
     n, classes = logits.shape[:2]
@@ -32,8 +34,16 @@ def pseudo_label_reference(
             warped, inside = _warped_probability(window, flow[:, :, rows].to(logits.dtype), rows.start)
             probability = warped * inside if probability is None else _mean_where(inside, probability, warped)
         if probability is not None:  # always: without flow there is the frame's own
-            confidence[:, rows], labels[:, rows] = probability.max(dim=1)
+            largest, labels[:, rows] = probability.max(dim=1)
+            confidence[:, rows] = _certainty(probability, largest) if by_entropy else largest
     return labels, confidence
+
+
+def _certainty(probability: Tensor, largest: Tensor) -> Tensor:
+    """Return 1 minus the entropy as a share of the largest there can be, (N, R, W); 0 where there is no class."""
+    entropy: Tensor = -torch.special.xlogy(probability, probability).sum(dim=1)
+    certainty: Tensor = (1 - entropy / math.log(max(probability.shape[1], 2))).clamp(0, 1) * (largest > 0)
+    return certainty
 
 
 def _mean_where(inside: Tensor, own: Tensor, warped: Tensor) -> Tensor:

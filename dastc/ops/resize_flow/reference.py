@@ -16,4 +16,5 @@ def resize_flow_reference(flow: Tensor, height: int, width: int) -> Tensor:
 def axis_ratios(flow: Tensor, height: int, width: int) -> Tensor:
     """Return how much longer dx and dy become, as (2, 1, 1)."""
     ratios = (width / flow.shape[-1], height / flow.shape[-2])
-    return torch.tensor(ratios, dtype=compute_dtype(flow), device=flow.device).view(2, 1, 1)
+    # number by number: a tensor of both would be copied from the host, which waits
+    return torch.stack([flow.new_full((1, 1), ratio, dtype=compute_dtype(flow)) for ratio in ratios])

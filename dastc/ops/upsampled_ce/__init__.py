@@ -6,9 +6,8 @@ from torch import Tensor
 
 from dastc._core.checks import check_choice, check_dtype, check_same_device, check_shape
 from dastc._core.debug import debug_finite, debug_labels
-from dastc._core.labels import without_ignored
 from dastc.ops._backend import Backend, check_backend
-from dastc.ops.upsampled_ce.op import upsampled_ce_op
+from dastc.ops.upsampled_ce.op import upsampled_ce_op, upsampled_ce_sum_op
 
 __all__ = ["upsampled_cross_entropy"]
 
@@ -72,12 +71,10 @@ def upsampled_cross_entropy(
     check_same_device(caller, {"logits": logits, "labels": labels, "weights": weights})
     debug_labels(caller, "labels", labels, sizes["K"], ignore_index)
     debug_finite(caller, "logits", logits)
-    labels = without_ignored(labels, sizes["K"], ignore_index)
-    loss: Tensor = upsampled_ce_op(logits, labels, backend)
-    if weights is not None:
-        loss = loss * weights.to(loss.dtype)
+    arguments = (logits, labels, weights, ignore_index, backend)
     if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return loss.sum()
-    return loss.sum() / ((labels >= 0) & (labels < sizes["K"])).sum().clamp(min=1)
+        each: Tensor = upsampled_ce_op(*arguments)
+        return each
+    total, count = upsampled_ce_sum_op(*arguments)
+    loss: Tensor = total if reduction == "sum" else total / count.clamp(min=1)
+    return loss

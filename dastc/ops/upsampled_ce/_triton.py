@@ -1,7 +1,8 @@
 """Fused kernels for ``upsampled_ce`` and its gradient. Imported once one of them runs.
 
-A program holds all classes of a few pixels of one row in registers; no map with K channels exists at full size. The
-gradient is gathered, first down the columns and then along the rows, so it needs no atomics and always repeats.
+A program holds all classes of a few pixels of one row in registers; no map with K channels exists at full size. For the
+sum of the losses no map does: each program leaves its part, and the parts are added up in fixed order. The gradient is
+gathered, first down the columns and then along the rows, so it needs no atomics and always repeats.
 """
 
 import torch
@@ -23,23 +24,41 @@ from dastc.ops._triton import (
 )
 
 
-def upsampled_ce_triton(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of each pixel, 0 where its label is outside [0, K)."""
-    classes, height, width = logits.shape[1:]
+def upsampled_ce_triton(logits: Tensor, labels: Tensor, weights: Tensor | None, ignore_index: int) -> Tensor:
+    """Weighted cross entropy of each pixel, 0 where its label is ignored or outside [0, K)."""
     loss = logits.new_empty(labels.shape, dtype=torch.float32)
-    if loss.numel():
-        block_k, block_x = _tile(classes)
-        programs = labels.shape[0] * labels.shape[1] * triton.cdiv(labels.shape[2], block_x)
-        _cross_entropy[(programs,)](
-            logits, labels, loss,
-            classes, height, width, *labels.shape[1:],
-            *logits.stride(), *labels.stride(),
-            BLOCK_K=block_k, BLOCK_X=block_x,
-        )  # fmt: skip
+    _launch(logits, labels, weights, ignore_index, loss, None)
     return loss
 
 
-def upsampled_ce_backward_triton(grad: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+def upsampled_ce_sum_triton(
+    logits: Tensor, labels: Tensor, weights: Tensor | None, ignore_index: int
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of all pixels' losses, and how many pixels count."""
+    programs = _programs(labels, logits.shape[1])
+    parts, counted = logits.new_empty(programs, dtype=torch.float32), labels.new_empty(programs)
+    _launch(logits, labels, weights, ignore_index, parts, counted)
+    return parts.sum(), counted.sum()
+
+
+def _launch(
+    logits: Tensor, labels: Tensor, weights: Tensor | None, ignore_index: int, loss: Tensor, counted: Tensor | None
+) -> None:
+    classes, height, width = logits.shape[1:]
+    programs = _programs(labels, classes)
+    if programs:
+        block_k, block_x = _tile(classes)
+        _cross_entropy[(programs,)](
+            logits, labels, weights, loss, counted,
+            ignore_index, classes, height, width, *labels.shape[1:],
+            *logits.stride(), *labels.stride(), *_strides(weights),
+            WEIGHTED=weights is not None, SUM=counted is not None, BLOCK_K=block_k, BLOCK_X=block_x,
+        )  # fmt: skip
+
+
+def upsampled_ce_backward_triton(
+    grad: Tensor, logits: Tensor, labels: Tensor, weights: Tensor | None, ignore_index: int
+) -> Tensor:
     """Gradient to the low-resolution logits, given one gradient for each pixel."""
     samples, classes, height, width = logits.shape
     full_height, full_width = labels.shape[1:]
@@ -49,10 +68,10 @@ def upsampled_ce_backward_triton(grad: Tensor, logits: Tensor, labels: Tensor) -
     wide = logits.new_empty((samples, classes, height, full_width), dtype=torch.float32)
     block_k, block_x = _tile(classes)
     _to_rows[(samples * height * triton.cdiv(full_width, block_x),)](
-        grad, logits, labels, wide,
-        classes, height, width, full_height, full_width,
-        *grad.stride(), *logits.stride(), *labels.stride(),
-        BLOCK_K=block_k, BLOCK_X=block_x, num_warps=8,
+        grad, logits, labels, weights, wide,
+        ignore_index, classes, height, width, full_height, full_width,
+        *grad.stride(), *logits.stride(), *labels.stride(), *_strides(weights),
+        WEIGHTED=weights is not None, BLOCK_K=block_k, BLOCK_X=block_x, num_warps=8,
     )  # fmt: skip
     rows, block_x = samples * classes * height, block_of(width, most=128)
     _to_columns[(triton.cdiv(rows, 8) * triton.cdiv(width, block_x),)](
@@ -68,17 +87,32 @@ def _tile(classes: int) -> tuple[int, int]:
     return block_k, columns_beside(block_k, elements=2048, least=8)
 
 
+def _programs(labels: Tensor, classes: int) -> int:
+    samples, height, width = labels.shape
+    block_x = _tile(classes)[1]
+    return samples * height * ((width + block_x - 1) // block_x)
+
+
+def _strides(weights: Tensor | None) -> tuple[int, ...]:
+    return (0, 0, 0) if weights is None else weights.stride()
+
+
+@triton.jit
+def _counts(label, classes, ignore_index):
+    return (label >= 0) & (label < classes) & (label != ignore_index)
+
+
 @triton.jit
 def _cross_entropy(
-    logits, labels, loss,
-    classes, height, width, full_height, full_width,
-    logit_n, logit_k, logit_h, logit_w, label_n, label_h, label_w,
-    BLOCK_K: tl.constexpr, BLOCK_X: tl.constexpr,
+    logits, labels, weights, loss, counted,
+    ignore_index, classes, height, width, full_height, full_width,
+    logit_n, logit_k, logit_h, logit_w, label_n, label_h, label_w, weight_n, weight_h, weight_w,
+    WEIGHTED: tl.constexpr, SUM: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
     sample, row, column = row_of_picture(full_height, full_width, BLOCK_X)
     inside, k = column < full_width, lanes(BLOCK_K)
     label = tl.load(labels + sample * label_n + row * label_h + column * label_w, mask=inside, other=-1)
-    counts = (label >= 0) & (label < classes)
+    counts = _counts(label, classes, ignore_index)
     there = (k < classes)[:, None]
     above, below, down = neighbours(row, height, full_height)
     left, right, along = neighbours(column[None, :], width, full_width)
@@ -88,16 +122,24 @@ def _cross_entropy(
     )  # fmt: skip
     _, total, largest = exponentials(scores, there)
     own = tl.sum(tl.where(k[:, None] == label[None, :], scores, 0), axis=0)
-    value = tl.where(counts, tl.log(total) + largest - own, 0)
-    tl.store(loss + (sample * full_height + row) * full_width + column, value, mask=inside)
+    value = tl.log(total) + largest - own
+    if WEIGHTED:
+        at = weights + sample * weight_n + row * weight_h + column * weight_w
+        value *= tl.load(at, mask=counts, other=0).to(tl.float32)
+    value = tl.where(counts, value, 0)
+    if SUM:
+        tl.store(loss + program(), tl.sum(value))
+        tl.store(counted + program(), tl.sum(counts.to(tl.int64)))
+    else:
+        tl.store(loss + (sample * full_height + row) * full_width + column, value, mask=inside)
 
 
 @triton.jit
 def _to_rows(
-    grad, logits, labels, wide,
-    classes, height, width, full_height, full_width,
-    grad_n, grad_h, grad_w, logit_n, logit_k, logit_h, logit_w, label_n, label_h, label_w,
-    BLOCK_K: tl.constexpr, BLOCK_X: tl.constexpr,
+    grad, logits, labels, weights, wide,
+    ignore_index, classes, height, width, full_height, full_width,
+    grad_n, grad_h, grad_w, logit_n, logit_k, logit_h, logit_w, label_n, label_h, label_w, weight_n, weight_h, weight_w,
+    WEIGHTED: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
     """Gather, for one row of the logits and some full-size columns, what all full-size rows in its reach bring."""
     sample, row, column = row_of_picture(height, full_width, BLOCK_X)
@@ -108,13 +150,17 @@ def _to_rows(
     total = tl.zeros((BLOCK_K, BLOCK_X), tl.float32)
     first = first_in_reach(row, height, full_height)
     last = tl.minimum(first_in_reach(row + 2, height, full_height) + 1, full_height)
-    for full_row in range(first, last):
+    for step in range(0, last - first):
+        full_row = first + step  # int64, which a loop's own counter is not everywhere
         pixel = labels + sample * label_n + full_row * label_h + column * label_w
         label = tl.load(pixel, mask=inside, other=-1)
         above, below, down = neighbours(full_row, height, full_height)
         share = tl.zeros((BLOCK_X,), tl.float32) + share_of(row, above, below, down)
-        counts = (label >= 0) & (label < classes) & (share > 0)
+        counts = _counts(label, classes, ignore_index) & (share > 0)
         up = tl.load(grad + sample * grad_n + full_row * grad_h + column * grad_w, mask=counts, other=0).to(tl.float32)
+        if WEIGHTED:
+            at = weights + sample * weight_n + full_row * weight_h + column * weight_w
+            up *= tl.load(at, mask=counts, other=0).to(tl.float32)
         live = there & counts[None, :]
         scores = between(logits, above, below, down, left, right, along, live, logit_h, logit_w)
         powers, powers_total, _ = exponentials(scores, there)
