@@ -63,6 +63,13 @@ def test_a_class_may_be_ignored(reduction):
     assert_agree(found, want)
 
 
+def test_labels_outside_the_classes_are_not_counted():
+    inputs, _ = _case((1, 3, 2, 3, 4, 5), ignored=0.0)
+    inputs["labels"][0, 0, :4] = torch.tensor([3, -1, 300, 255], device=DEVICE)
+    _, count = upsampled_ce_sum_op(*inputs.values(), 255, "triton")
+    assert count == inputs["labels"].numel() - 4
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 def test_weights_need_not_be_given(reduction):
     inputs, up = _case((2, 3, 2, 3, 3, 5))
