@@ -1,6 +1,7 @@
 """Clips to train and test on: procedural streets, and real driving video."""
 
 from dastc.data.camvid import CamVid
+from dastc.data.flow_files import read_flow, write_flow
 from dastc.data.frames import from_rgb, to_rgb
 from dastc.data.label_space import CAMVID, STREET, LabelSpace
 from dastc.data.photometric import PhotometricJitter
@@ -17,5 +18,7 @@ __all__ = [
     "StreetClips",
     "class_counts",
     "from_rgb",
+    "read_flow",
     "to_rgb",
+    "write_flow",
 ]
