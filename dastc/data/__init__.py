@@ -2,7 +2,7 @@
 
 from dastc.data.camvid import CamVid
 from dastc.data.flow_files import read_flow, write_flow
-from dastc.data.frames import from_rgb, to_rgb
+from dastc.data.frames import from_rgb, renormalise, to_rgb
 from dastc.data.label_space import CAMVID, STREET, LabelSpace
 from dastc.data.photometric import PhotometricJitter
 from dastc.data.rare_classes import RareClassSampler, class_counts
@@ -19,6 +19,7 @@ __all__ = [
     "class_counts",
     "from_rgb",
     "read_flow",
+    "renormalise",
     "to_rgb",
     "write_flow",
 ]

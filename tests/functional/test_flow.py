@@ -51,7 +51,6 @@ def test_translations_add_up(size, a, b, c, d):
 @given(SEEDS, SIZES)
 def test_whole_steps_are_looked_up_exactly(seed, size):
     steps = _flow(seed, size).round()
-    n, height, width = size
     second = _flow(seed + 1, size)
     composed, valid = compose_flow(steps, second)
     for i, y, x in valid.nonzero().tolist():
