@@ -1,6 +1,8 @@
 """Clips to train and test on: procedural streets, and real driving video."""
 
 from dastc.data.camvid import CamVid
+from dastc.data.flow_cache import FilledCache, FlowCache
+from dastc.data.flow_estimators import DISFlow, FlowEstimator, RAFTFlow
 from dastc.data.flow_files import read_flow, write_flow
 from dastc.data.frames import from_rgb, renormalise, to_rgb
 from dastc.data.label_space import CAMVID, STREET, LabelSpace
@@ -12,8 +14,13 @@ __all__ = [
     "CAMVID",
     "STREET",
     "CamVid",
+    "DISFlow",
+    "FilledCache",
+    "FlowCache",
+    "FlowEstimator",
     "LabelSpace",
     "PhotometricJitter",
+    "RAFTFlow",
     "RareClassSampler",
     "StreetClips",
     "class_counts",
