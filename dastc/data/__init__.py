@@ -7,8 +7,10 @@ from dastc.data.flow_files import read_flow, write_flow
 from dastc.data.frames import from_rgb, renormalise, to_rgb
 from dastc.data.label_space import CAMVID, STREET, LabelSpace
 from dastc.data.photometric import PhotometricJitter
+from dastc.data.random_transforms import RandomCrop, RandomFlip, RandomScale
 from dastc.data.rare_classes import RareClassSampler, class_counts
 from dastc.data.street_clips import StreetClips
+from dastc.data.transforms import OnFrames, Resize
 
 __all__ = [
     "CAMVID",
@@ -19,9 +21,14 @@ __all__ = [
     "FlowCache",
     "FlowEstimator",
     "LabelSpace",
+    "OnFrames",
     "PhotometricJitter",
     "RAFTFlow",
+    "RandomCrop",
+    "RandomFlip",
+    "RandomScale",
     "RareClassSampler",
+    "Resize",
     "StreetClips",
     "class_counts",
     "from_rgb",
