@@ -19,6 +19,7 @@ import score_tables
 import torch
 from example import load_example
 from matplotlib.colors import hsv_to_rgb
+from PIL import Image
 from tqdm import tqdm
 
 from dastc.data import DISFlow, StreetClips, to_rgb
@@ -140,6 +141,14 @@ def draw(args):
         rows.append([*map(to_rgb, clip.frames), coloured(exact, longest), coloured(flow, longest), shaded(error)])
     titles = ("previous frame", "current frame", "exact flow", "DIS flow", "error up to 3 px; hidden: blue")
     side_by_side(rows, titles=titles, path=args.figure, row_titles=("source", "target"))
+    shrink(args.figure)
+
+
+def shrink(path):
+    """Halve the sides and the colours: a page does not need what a repository would keep for ever."""
+    with Image.open(path) as picture:
+        small = picture.convert("RGB").reduce(2).quantize(128)
+    small.save(path, optimize=True)
 
 
 def coloured(flow, longest):
