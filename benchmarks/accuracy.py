@@ -7,7 +7,8 @@
     python benchmarks/accuracy.py --table               # write the tables from the committed results alone
 
 Every cell (method, seed) is one run of examples/adapt_video.py; finished cells are not run again, interrupted ones go
-on. Results: benchmarks/results/accuracy/NAME.json; tables: docs/results.md, between the marks of NAME.
+on. Results: benchmarks/results/accuracy/NAME.json; tables: docs/results.md (camvid_flow: docs/flow.md), between
+the marks of NAME.
 """
 
 import argparse
@@ -34,6 +35,7 @@ class Table(NamedTuple):
     against: tuple[str, ...] = ("source_only", "dacs")
     seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
     camvid: bool = False
+    page: str = ""  # beside that of the others, if it has one of its own
 
 
 # what was the default before the warm-up and the bands of the class prior
@@ -150,6 +152,13 @@ TABLES = {
     "batch": Table(BATCH, against=BATCH[:2]),
     "images": Table(IMAGES, ("--frames", "1"), against=("source_only", "dacs")),
     "camvid": Table(CAMVID, seeds=(10, 11, 12), camvid=True),
+    "camvid_flow": Table(
+        ("source_only", "dastc", "dastc --flow dis"),
+        against=("source_only", "dastc"),
+        seeds=(10, 11, 12),
+        camvid=True,
+        page="flow.md",
+    ),
     "camvid_images": Table(CAMVID, ("--frames", "1"), seeds=(10, 11, 12), camvid=True),
 }
 
@@ -171,7 +180,7 @@ def main(argv=None):
         there = {row["method"] for row in rows}
         against = [other for other in table.against if other in there]
         text = [score_tables.scores(rows), *(score_tables.differences(rows, other) for other in against)]
-        score_tables.put(args.docs, name, "\n\n".join(text))
+        score_tables.put(args.docs.with_name(table.page or args.docs.name), name, "\n\n".join(text))
         print(f"{name}\n\n" + "\n\n".join(text) + "\n")
 
 
@@ -223,6 +232,8 @@ def run(args, name, method, seed, settings):
     out = folder(args.runs, name, method, seed)
     out.mkdir(parents=True, exist_ok=True)
     recipe, *own = method.split(" ")
+    if "--flow" in own:
+        own += ["--flow-cache", str(args.runs / "flow")]  # the same for all seeds
     command = [sys.executable, str(ROOT / "examples/adapt_video.py"), "--method", recipe, "--seed", str(seed)]
     command += ["--out", str(out), "--resume", *settings, *own]
     # passive: a waiting thread must not take a core from the run beside it

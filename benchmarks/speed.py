@@ -54,7 +54,7 @@ def main(argv=None):
     stores = {device: args.results / f"{device}.json" for device in ("cpu", "cuda")}
     results = {device: json.loads(store.read_text()) for device, store in stores.items() if store.exists()}
     if args.out is None and results:
-        score_tables.put(args.docs, "speed", speed_table.page(results), by="speed.py")
+        score_tables.put(args.docs, "speed", speed_table.page(results), script="speed.py")
     elif args.table:
         sys.exit(f"speed.py: there is no result in {args.results}; run without --table first.")
     for device, text in speed_table.each(results).items():
