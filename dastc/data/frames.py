@@ -32,7 +32,8 @@ def from_rgb(rgb: Tensor) -> Tensor:
     if rgb.dim() < 3 or rgb.shape[-1] != 3:
         raise ValueError(f"from_rgb: `rgb` must have shape (..., H, W, 3); got {tuple(rgb.shape)}.")
     mean, std = (torch.tensor(x, device=rgb.device).view(3, 1, 1) for x in (_MEAN, _STD))
-    return (rgb.movedim(-1, -3).float().div_(255).sub_(mean).div_(std)).contiguous()
+    planes = rgb.movedim(-1, -3).contiguous()  # moved while it is small
+    return planes.float().div_(255).sub_(mean).div_(std)
 
 
 def to_rgb(frames: Tensor) -> Tensor:
