@@ -7,14 +7,16 @@ from dastc.data.driving_spaces import CITYSCAPES19, RAW_NAMES, SYNTHIA13, SYNTHI
 from dastc.data.file_report import FileReport
 from dastc.data.flow_files import read_flow, write_flow
 from dastc.data.folder_clips import FolderClips
-from dastc.data.frames import from_rgb, to_rgb
+from dastc.data.frames import from_rgb, renormalise, to_rgb
 from dastc.data.gta5 import GTA5
 from dastc.data.label_space import CAMVID, STREET, LabelSpace
 from dastc.data.photometric import PhotometricJitter
+from dastc.data.read_ahead import read_ahead
 from dastc.data.rare_classes import RareClassSampler, class_counts
 from dastc.data.skip_broken import SkipBroken
 from dastc.data.street_clips import StreetClips
 from dastc.data.synthia import SynthiaRand, SynthiaSeq
+from dastc.data.video_files import VideoFrames, VideoWriter
 from dastc.data.viper import Viper
 
 __all__ = [
@@ -39,11 +41,15 @@ __all__ = [
     "StreetClips",
     "SynthiaRand",
     "SynthiaSeq",
+    "VideoFrames",
+    "VideoWriter",
     "Viper",
     "class_counts",
     "from_rgb",
     "ids_from_colours",
+    "read_ahead",
     "read_flow",
+    "renormalise",
     "to_rgb",
     "write_flow",
 ]

@@ -1,9 +1,10 @@
-"""The stateless surface: operators on tensors, and small pure functions of labels and centroids."""
+"""The stateless surface: operators on tensors, and small pure functions of labels, flow and centroids."""
 
 from dastc.functional.alignment import cdd, infonce, inter_class, intra_class, margin, mmd
 from dastc.functional.appearance import hide_blocks, match_histograms
 from dastc.functional.centroids import Centroids, centroids_from_sums
 from dastc.functional.confidence import confidence_weights
+from dastc.functional.flow import compose_flow, flip_flow, flow_consistency
 from dastc.functional.labels import class_presence, draw_classes, resize_labels, warp_labels
 from dastc.ops.centroid_kernel import centroid_kernel
 from dastc.ops.class_pool import class_pool
@@ -22,8 +23,11 @@ __all__ = [
     "class_pool",
     "class_presence",
     "clip_paste",
+    "compose_flow",
     "confidence_weights",
     "draw_classes",
+    "flip_flow",
+    "flow_consistency",
     "flow_warp",
     "hide_blocks",
     "infonce",
