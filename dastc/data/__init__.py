@@ -11,8 +11,8 @@ from dastc.data.frames import from_rgb, renormalise, to_rgb
 from dastc.data.gta5 import GTA5
 from dastc.data.label_space import CAMVID, STREET, LabelSpace
 from dastc.data.photometric import PhotometricJitter
-from dastc.data.read_ahead import read_ahead
 from dastc.data.rare_classes import RareClassSampler, class_counts
+from dastc.data.read_ahead import read_ahead
 from dastc.data.skip_broken import SkipBroken
 from dastc.data.street_clips import StreetClips
 from dastc.data.synthia import SynthiaRand, SynthiaSeq
