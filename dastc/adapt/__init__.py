@@ -39,8 +39,8 @@ __all__ = [
     "labelled_by",
     "load_checkpoint",
     "load_model",
-    "read_about",
     "loss_gradients",
     "pasted_shares",
+    "read_about",
     "save_checkpoint",
 ]

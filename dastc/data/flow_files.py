@@ -1,6 +1,5 @@
 """Flow fields from and to files: the released ``.npy``, Middlebury's ``.flo``, KITTI's ``.png``."""
 
-import os
 import struct
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -8,7 +7,6 @@ from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dastc._core.checks import check_choice, check_dtype, check_shape
+from dastc.data.whole_files import write_whole
 
 __all__ = ["read_flow", "write_flow"]
 
@@ -116,7 +115,7 @@ def write_flow(path: str | Path, flow: Tensor, *, dtype: Stored | None = None) -
             raise ValueError(f"write_flow: `dtype` must be None for {path.suffix}, which has its own; got {dtype!r}.")
     pixels = flow.detach().to("cpu", torch.float32).permute(1, 2, 0).numpy().copy()  # (H, W, 2)
     pixels[np.isnan(pixels).any(axis=-1)] = np.nan
-    _put(path, encode(path, pixels, dtype or "int16"))
+    write_whole("write_flow", path, encode(path, pixels, dtype or "int16"))
 
 
 def need_opencv(caller: str) -> None:
@@ -232,19 +231,6 @@ def _content(path: Path) -> bytes:
 
 def _broken(path: Path, error: Exception) -> RuntimeError:
     return RuntimeError(f"read_flow: {path} cannot be read ({type(error).__name__}: {error}). Fetch the file again.")
-
-
-def _put(path: Path, content: bytes) -> None:
-    # renamed when complete: neither an interruption nor a second writer leaves half a file under this name
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.part")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        raise RuntimeError(f"write_flow: {path} cannot be written ({type(error).__name__}: {error}).") from error
-    finally:
-        if partial.exists():
-            partial.unlink()
 
 
 _READERS = {".npy": _read_npy, ".flo": _read_flo, ".png": _read_png}

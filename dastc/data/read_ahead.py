@@ -65,7 +65,7 @@ def _produce(items: Iterable[Any], queue: "Queue[Any]", gone: Event) -> None:
             return True
         return False
 
-    iterator = iter(())
+    iterator: Iterator[Any] = iter(())
     try:
         iterator = iter(items)
         for item in iterator:

@@ -148,9 +148,7 @@ class VideoWriter:
         if self._size is None:
             self._size, self._stream = size, self._opened(size)
         if size != self._size:
-            raise ValueError(
-                f"VideoWriter.write: `rgb` must have the first frame's shape {(*self._size, 3)}; got {tuple(rgb.shape)}."
-            )
+            raise ValueError(f"VideoWriter.write: `rgb` must have the first frame's size {self._size}; got {size}.")
         even = np.ascontiguousarray(rgb[: size[0] // 2 * 2, : size[1] // 2 * 2].cpu().numpy())
         frame = _av("VideoWriter").VideoFrame.from_ndarray(even, format="rgb24")
         self._container.mux(self._stream.encode(frame))
