@@ -20,7 +20,10 @@ OWN = ("benchmark", "miniature", "segformer", *SCORED)
 @pytest.fixture
 def script(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of so little work, a second thread would mostly wait
     yield importlib.import_module
+    torch.set_num_threads(threads)
     for name in OWN:
         sys.modules.pop(name, None)
 
