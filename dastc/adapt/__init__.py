@@ -2,7 +2,7 @@
 
 from dastc.adapt.arrangement import ARRANGEMENTS, Arrangement
 from dastc.adapt.baselines import DACS, TPS, Oracle, SourceOnly
-from dastc.adapt.checkpoint import load_checkpoint, save_checkpoint
+from dastc.adapt.checkpoint import load_checkpoint, load_model, read_about, save_checkpoint
 from dastc.adapt.class_prior import ClassPrior
 from dastc.adapt.dastc import DASTC
 from dastc.adapt.diagnosis import (
@@ -38,7 +38,9 @@ __all__ = [
     "label_quality",
     "labelled_by",
     "load_checkpoint",
+    "load_model",
     "loss_gradients",
     "pasted_shares",
+    "read_about",
     "save_checkpoint",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "load_model", "read_about", "save_checkpoint"]
 
 _FORMAT = 1
 
@@ -107,6 +107,49 @@ def load_checkpoint(
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"load_checkpoint: {path} must be of the same model; {error}") from error
     return {"step": state["step"], "about": state["about"]}
+
+
+def load_model(path: str | os.PathLike[str], model: nn.Module) -> None:
+    """Load the model of a recipe, and nothing else, from what :func:`save_checkpoint` wrote.
+
+    Args:
+        path: The file to read.
+        model: Made with the same arguments as the model that the recipe had.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no checkpoint or damaged, or its model is another one.
+
+    Example:
+        >>> from dastc.adapt import SourceOnly
+        >>> from dastc.models import TinySegmenter
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_checkpoint(f"{folder}/a.pt", SourceOnly(TinySegmenter(3), 3))
+        ...     load_model(f"{folder}/a.pt", TinySegmenter(3))
+    """
+    state = _read(Path(path))["state"]
+    weights = {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+    try:
+        model.load_state_dict(weights or state)  # of a recipe, or of a bare model
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"load_model: {path} must hold a {type(model).__name__} like this one; {error}") from error
+
+
+def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what was kept beside a checkpoint, such as the settings of the run, without its model.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no checkpoint or damaged.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_checkpoint(f"{folder}/a.pt", nn.Linear(2, 2), about={"seed": 1})
+        ...     read_about(f"{folder}/a.pt")
+        {'seed': 1}
+    """
+    about: dict[str, Any] = _read(Path(path))["about"]
+    return about
 
 
 def _read(path: Path) -> dict[str, Any]:

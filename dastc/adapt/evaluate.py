@@ -1,15 +1,16 @@
 """Scores of a model on labelled clips."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from dastc._core.modes import evaluation_mode
 from dastc.adapt.steps import segment
 from dastc.clip import Clip
-from dastc.functional import pseudo_labels
+from dastc.functional import pseudo_labels, resize_flow
 from dastc.metrics import MeanIoU, MeanIoUResult, TemporalConsistency
 
 __all__ = ["Scores", "evaluate"]
@@ -39,6 +40,8 @@ def evaluate(
     *,
     device: torch.device | str | None = None,
     ignore_index: int = 255,
+    classes: Sequence[int] | None = None,
+    input_size: tuple[int, int] | None = None,
 ) -> Scores:
     """Score a model on batches of labelled clips, in evaluation mode.
 
@@ -48,9 +51,13 @@ def evaluate(
         num_classes: Number of classes K.
         device: Where to compute; ``None`` means where each batch lies.
         ignore_index: Label of the pixels that take no part.
+        classes: Labels that the mean is over, such as a label space's ``scored``; ``None`` means all.
+        input_size: ``(height, width)`` at which the model sees the frames (resized bilinearly, with antialiasing);
+            scores are at the size of the labels in any case. Published results on Cityscapes have (512, 1024) here
+            and labels of (1024, 2048).
 
     Raises:
-        ValueError: If a clip is not labelled.
+        ValueError: If a clip is not labelled, or ``classes`` are none.
 
     Example:
         >>> from dastc.models import TinySegmenter
@@ -58,7 +65,7 @@ def evaluate(
         >>> bool(0 <= evaluate(TinySegmenter(3), [clip], 3).iou.miou <= 100)
         True
     """
-    iou, consistency = MeanIoU(num_classes, ignore_index=ignore_index), TemporalConsistency()
+    iou, consistency = MeanIoU(num_classes, ignore_index=ignore_index, classes=classes), TemporalConsistency()
     with evaluation_mode(model):
         for batch in clips:
             clip = batch if device is None else batch.to(device)
@@ -66,8 +73,21 @@ def evaluate(
                 raise ValueError("evaluate: `clips` must be labelled; got a clip without labels.")
             iou, consistency = iou.to(clip.frames.device), consistency.to(clip.frames.device)
             size = (clip.frames.shape[-2], clip.frames.shape[-1])
-            predictions = pseudo_labels(segment(model, clip).flatten(0, 1), size).labels.view(clip.labels.shape)
+            predictions = pseudo_labels(segment(model, _resized(clip, input_size)).flatten(0, 1), size).labels.view(
+                clip.labels.shape
+            )
             iou.update(predictions[:, -1], clip.labels[:, -1])
             if clip.flow is not None and clip.flow.shape[1] > 0:
                 consistency.update(predictions, clip.flow)
     return Scores(iou.compute(), float(consistency.compute()))
+
+
+def _resized(clip: Clip, size: tuple[int, int] | None) -> Clip:
+    """Return what a model needs of a clip, at another resolution."""
+    if size is None or size == tuple(clip.frames.shape[-2:]):
+        return clip
+    frames = F.interpolate(clip.frames.flatten(0, 1), size, mode="bilinear", antialias=True)
+    flow = None
+    if clip.flow is not None:
+        flow = resize_flow(clip.flow.flatten(0, 1), size).view(*clip.flow.shape[:3], *size)
+    return Clip(frames.view(*clip.frames.shape[:3], *size), flow=flow)

@@ -4,19 +4,13 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
-from operator import index as as_index
 from pathlib import Path
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from dastc._core.checks import check_at_least, check_choice
-from dastc.clip import Clip
-from dastc.data.frames import from_rgb
+from dastc.data.clip_files import ClipFiles, LabelFiles
+from dastc.data.clip_lists import FrameFile
 from dastc.data.label_space import CAMVID, LabelSpace
-from dastc.data.picture_files import need_pillow, read_labels, read_picture
+from dastc.data.picture_files import need_pillow
 
 __all__ = ["CamVid"]
 
@@ -26,13 +20,7 @@ _STEM = re.compile(r"(?P<sequence>.+)_\D*(?P<number>\d+)")
 _VOID = 11  # the unlabelled class of the files
 
 
-class _Frame(NamedTuple):
-    number: int
-    image: Path
-    labels: Path
-
-
-class CamVid(Dataset[Clip]):
+class CamVid(ClipFiles):
     """Read CamVid as short clips, labelled in every frame, in the 11-class form of the SegNet tutorial.
 
     A clip is ``frames`` neighbours of one sequence in the order of their numbers; it ends at each frame that has
@@ -92,54 +80,23 @@ class CamVid(Dataset[Clip]):
         need_pillow("CamVid")
         check_at_least("CamVid", "frames", frames, 1)
         check_at_least("CamVid", "max_gap", max_gap, 1)
-        if size is not None and (len(size) != 2 or min(size) < 1):
-            raise ValueError(f"CamVid: `size` must be (height, width), both at least 1; got {size}.")
         self.root, self.frames, self.max_gap, self.split = Path(root), frames, max_gap, split
-        self.size = None if size is None else (size[0], size[1])
         found = _sequences(_folders(self.root, split))
         self.sequence_names = _choose(found, sequences, self.root)
-        self._clips = [
+        clips = [
             clip for name in self.sequence_names for clip in _windows(found[name], frames) if _gap(clip) <= max_gap
         ]
-        if not self._clips:
+        if not clips:
             raise _no_clip({name: found[name] for name in self.sequence_names}, frames, max_gap)
-
-    def __len__(self) -> int:
-        """Return the number of clips."""
-        return len(self._clips)
-
-    def __getitem__(self, index: int) -> Clip:
-        """Read one clip; a negative index counts from the end."""
-        position = as_index(index)
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"CamVid: `index` must lie in [-{len(self)}, {len(self)}); got {position}.")
-        pictures, labels = zip(*(self._read(frame) for frame in self._clips[position]), strict=True)
-        sizes = sorted({tuple(picture.shape[:2]) for picture in pictures})
-        if len(sizes) > 1:
-            raise ValueError(
-                f"CamVid: the pictures of a clip must have one size; got {', '.join(map(str, sizes))} "
-                f"in the clip that ends with {self._clips[position][-1].image}. Give `size`."
-            )
-        return Clip(from_rgb(torch.stack(pictures)), torch.stack(labels))
-
-    def _read(self, frame: _Frame) -> tuple[Tensor, Tensor]:
-        picture, size = read_picture("CamVid", frame.image, self.size)
-        labels, labels_size = read_labels("CamVid", frame.labels, self.size)
-        if size != labels_size:
-            raise ValueError(
-                f"CamVid: {frame.labels} must have the size of its picture, (H={size[0]}, W={size[1]}); "
-                f"got {labels_size}."
-            )
-        void = self.label_space.ignore_index
-        labels = labels.where(labels != _VOID, void)
-        classes = len(self.label_space.names)
-        bad = labels[(labels != void) & ((labels < 0) | (labels >= classes))]
-        if bad.numel():
-            raise ValueError(
-                f"CamVid: {frame.labels} must hold labels in [0, {classes}), or {_VOID} or {void} for none; "
-                f"got {', '.join(map(str, sorted(set(bad.tolist()))))}."
-            )
-        return picture, labels
+        classes = len(CAMVID.names)
+        labels = LabelFiles(
+            "CamVid",
+            CAMVID.raw_ids["camvid"],
+            ignored=(_VOID, CAMVID.ignore_index),
+            ignore_index=CAMVID.ignore_index,
+            strict=f"labels in [0, {classes}), or {_VOID} or {CAMVID.ignore_index} for none",
+        )
+        super().__init__(clips, label_space=CAMVID, label_files=labels, size=size)
 
 
 def _folders(root: Path, split: str | Sequence[str] | None) -> list[tuple[Path, Path]]:
@@ -168,8 +125,8 @@ def _folders(root: Path, split: str | Sequence[str] | None) -> list[tuple[Path, 
     return pairs
 
 
-def _sequences(folders: Iterable[tuple[Path, Path]]) -> dict[str, list[_Frame]]:
-    found: dict[str, dict[int, _Frame]] = {}
+def _sequences(folders: Iterable[tuple[Path, Path]]) -> dict[str, list[FrameFile]]:
+    found: dict[str, dict[int, FrameFile]] = {}
     for images, annotations in folders:
         labels = {path.stem: path for path in annotations.iterdir() if path.suffix.lower() == ".png"}
         pictures = sorted(path for path in images.iterdir() if path.suffix.lower() in _PICTURES and path.name[0] != ".")
@@ -181,7 +138,7 @@ def _sequences(folders: Iterable[tuple[Path, Path]]) -> dict[str, list[_Frame]]:
                 raise ValueError(f"CamVid: {image} must be named SEQUENCE_NUMBER; got {image.name}.")
             if image.stem not in labels:
                 raise ValueError(f"CamVid: {image} must have its labels in {annotations / image.stem}.png; got none.")
-            frame = _Frame(int(match["number"]), image, labels[image.stem])
+            frame = FrameFile(image, labels[image.stem], None, match["sequence"], int(match["number"]))
             other = found.setdefault(match["sequence"], {}).setdefault(frame.number, frame)
             if other is not frame:
                 raise ValueError(f"CamVid: each frame must be there once; got {other.image} and {image}.")
@@ -202,15 +159,15 @@ def _choose(found: Iterable[str], wanted: str | Sequence[str] | None, root: Path
     return names
 
 
-def _windows(frames: list[_Frame], length: int) -> list[list[_Frame]]:
+def _windows(frames: list[FrameFile], length: int) -> list[list[FrameFile]]:
     return [frames[end - length : end] for end in range(length, len(frames) + 1)]
 
 
-def _gap(frames: Sequence[_Frame]) -> int:
+def _gap(frames: Sequence[FrameFile]) -> int:
     return max((b.number - a.number for a, b in pairwise(frames)), default=0)
 
 
-def _no_clip(found: dict[str, list[_Frame]], length: int, max_gap: int) -> ValueError:
+def _no_clip(found: dict[str, list[FrameFile]], length: int, max_gap: int) -> ValueError:
     gaps = {name: min(map(_gap, _windows(frames, length)), default=None) for name, frames in found.items()}
     known = [f"{gap} in {name}" for name, gap in gaps.items() if gap is not None]
     if not known:

@@ -5,13 +5,16 @@ from typing import Any
 
 from torch import Tensor
 
+from dastc.models.query_logits import query_logits
+
 __all__ = ["logits_of"]
 
 
 def logits_of(output: Any) -> Tensor:
     """Find the logits in a model's output: the tensor itself, ``["out"]``, ``["logits"]`` or ``.logits``.
 
-    This covers plain modules, torchvision's segmentation models, transformers' and segmentation-models-pytorch's.
+    This covers plain modules, torchvision's segmentation models, transformers' and segmentation-models-pytorch's. What
+    answers with queries, as Mask2Former does, is brought to pixels by :func:`query_logits`.
 
     Shape:
         - output: ``(N, K, h, w)``.
@@ -24,6 +27,9 @@ def logits_of(output: Any) -> Tensor:
         >>> logits_of({"out": torch.zeros(1, 2, 4, 4), "aux": None}).shape
         torch.Size([1, 2, 4, 4])
     """
+    classes, masks = (getattr(output, name, None) for name in ("class_queries_logits", "masks_queries_logits"))
+    if isinstance(classes, Tensor) and isinstance(masks, Tensor):
+        return query_logits(classes, masks)
     for name in ("out", "logits"):
         if isinstance(output, Mapping) and name in output:
             output = output[name]
@@ -31,6 +37,6 @@ def logits_of(output: Any) -> Tensor:
     if not isinstance(found, Tensor):
         raise TypeError(
             "logits_of: the model must return a tensor, a mapping with 'out' or 'logits', or an object with "
-            f"`.logits`; got {type(output).__name__}. Wrap it in a module that does."
+            f"`.logits` or with the logits of queries; got {type(output).__name__}. Wrap it in a module that does."
         )
     return found

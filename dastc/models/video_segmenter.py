@@ -7,7 +7,7 @@ from dastc._core.checks import check_at_least, check_dtype, check_shape
 from dastc.functional import flow_warp, resize_flow
 from dastc.models.outputs import logits_of
 
-__all__ = ["ScoreFusion", "VideoSegmenter"]
+__all__ = ["ScoreFusion", "VideoSegmenter", "VideoStream"]
 
 
 class ScoreFusion(nn.Module):
@@ -111,6 +111,64 @@ class VideoSegmenter(nn.Module):
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
         return f"num_classes={self.num_classes}"
+
+
+class VideoStream:
+    """Run a model on a video frame by frame, with constant memory.
+
+    An image model sees each frame on its own. Of a :class:`VideoSegmenter` each frame passes through the image model
+    once, and the logits of the frame before are kept: the answers are those for the whole video at once.
+
+    Args:
+        model: An image model that :func:`logits_of` understands, or a :class:`VideoSegmenter`. Its mode, training or
+            evaluation, is left as it is.
+
+    Shape:
+        - frame: ``(1, 3, H, W)``, float, or several videos abreast, ``(B, 3, H, W)``.
+        - flow: ``(B, 2, H, W)``, backward, in pixels, from this frame to the one before; ``None`` for the first frame,
+          or where frames are treated as aligned. An image model does not look at it.
+        - output: logits ``(B, K, h, w)``, without gradient.
+
+    Raises:
+        ValueError: If a shape does not fit, or the size changes within the video.
+
+    Source:
+        METHOD 2.1.
+
+    Example:
+        >>> from dastc.models import TinySegmenter
+        >>> stream = VideoStream(VideoSegmenter(TinySegmenter(3), 3))
+        >>> [stream(frame).shape for frame in torch.zeros(2, 1, 3, 16, 24)]
+        [torch.Size([1, 3, 4, 6]), torch.Size([1, 3, 4, 6])]
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._past: Tensor | None = None
+
+    @torch.no_grad()
+    def __call__(self, frame: Tensor, flow: Tensor | None = None) -> Tensor:
+        """Return the logits of the next frame."""
+        sizes = check_shape("VideoStream", "frame", frame, "B 3 H W", {"3": 3})
+        if flow is not None:
+            check_shape("VideoStream", "flow", flow, "B 2 H W", sizes | {"2": 2})
+        if not isinstance(self.model, VideoSegmenter):
+            return logits_of(self.model(frame))
+        own = logits_of(self.model.image_model(frame))
+        past, self._past = own if self._past is None else self._past, own
+        if past.shape != own.shape:
+            raise ValueError(
+                f"VideoStream: `frame` must keep its size within a video: logits of {tuple(past.shape)} came before; "
+                f"got {tuple(own.shape)}. Call reset() before another video."
+            )
+        if flow is not None and past is not own:
+            past = _along(flow.unsqueeze(1), past.unsqueeze(1), own.unsqueeze(1)).squeeze(1)
+        fused: Tensor = self.model.fusion(own, past)
+        return fused
+
+    def reset(self) -> None:
+        """Forget the frame before: the next one opens another video."""
+        self._past = None
 
 
 def _along(flow: Tensor, past: Tensor, own: Tensor) -> Tensor:

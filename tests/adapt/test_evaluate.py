@@ -48,3 +48,40 @@ def test_the_model_is_in_evaluation_mode_and_comes_back():
     with pytest.raises(ValueError, match=r"evaluate: `clips` must be labelled; got a clip without labels\."):
         evaluate(model, [clip(said, said)._replace(labels=None)], 3)
     assert [module.training for module in model] == [True, True, False]
+
+
+def test_the_mean_is_over_the_classes_asked_for():
+    said = clip([[[[0, 1, 1, 2]]]], [[[[0, 1, 2, 2]]]])
+    assert evaluate(Says(), [said], 3, classes=(0, 1)).iou.miou == 75
+    assert evaluate(Says(), [said], 3, classes=(0,)).iou.miou == 100
+    with pytest.raises(ValueError, match=r"`classes` must be different class indices"):
+        evaluate(Says(), [said], 3, classes=())
+
+
+class Sees(Says):
+    """Remembers the size of what it saw."""
+
+    def forward(self, images):
+        self.size = tuple(images.shape[-2:])
+        return super().forward(images.round())
+
+
+def test_the_model_may_see_less_than_the_labels_show():
+    labels = torch.zeros(1, 1, 4, 8, dtype=torch.long)
+    labels[..., 4:] = 2
+    frames = labels.float().unsqueeze(2).expand(-1, -1, 3, -1, -1)
+    model = Sees()
+    scores = evaluate(model, [Clip(frames, labels)], 3, input_size=(2, 4))
+    assert model.size == (2, 4)
+    assert scores.iou.per_class[[0, 2]].tolist() == [100, 100]
+    labels[..., 3] = 1  # one column at full size: the model could not see it
+    assert evaluate(model, [Clip(frames, labels)], 3, input_size=(2, 4)).iou.per_class[1] == 0
+
+
+def test_consistency_is_that_of_the_labels_size():
+    said = torch.zeros(1, 2, 2, 8, dtype=torch.long)
+    said[:, 0, :, 2:], said[:, 1, :, 4:] = 2, 2  # moved two to the right
+    flow = torch.zeros(1, 1, 2, 2, 8)
+    flow[:, :, 0] = -2
+    moved = Clip(said.float().unsqueeze(2).expand(-1, -1, 3, -1, -1), said, flow)
+    assert evaluate(Sees(), [moved], 3, input_size=(1, 4)).consistency == 100

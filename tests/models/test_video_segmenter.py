@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import gradcheck
 
-from dastc.models import ScoreFusion, TinySegmenter, VideoSegmenter
+from dastc.models import ScoreFusion, TinySegmenter, VideoSegmenter, VideoStream
 
 SEEDS = st.integers(0, 2**31 - 1)
 
@@ -255,3 +255,49 @@ def test_errors():
         VideoSegmenter(Pixels(), 4)(torch.zeros(1, 2, 3, 4, 5))
     with pytest.raises(TypeError, match=r"^logits_of: the model must return a tensor"):
         VideoSegmenter(Pixels(pack=lambda x: [x]), 3)(torch.zeros(1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("with_flow", [False, True])
+def test_a_stream_says_what_the_whole_video_says(with_flow):
+    model = VideoSegmenter(TinySegmenter(3), 3)
+    with torch.no_grad():
+        model.fusion.mix.weight.normal_(generator=torch.Generator().manual_seed(1))
+    frames, flow = torch.randn(2, 4, 3, 16, 24), torch.randn(2, 3, 2, 16, 24) * 4
+    whole = model(frames, flow if with_flow else None)
+    stream = VideoStream(model)
+    for _ in range(2):  # the second video is told as the first
+        said = [stream(frames[:, 0])]
+        said += [stream(frames[:, t], flow[:, t - 1] if with_flow else None) for t in range(1, 4)]
+        torch.testing.assert_close(torch.stack(said, dim=1), whole)
+        stream.reset()
+
+
+def test_a_stream_runs_an_image_model_on_each_frame():
+    model, frames = TinySegmenter(3), torch.randn(3, 1, 3, 16, 24)
+    stream = VideoStream(model)
+    for frame in frames:
+        said = stream(frame, torch.randn(1, 2, 16, 24))
+        assert torch.equal(said, model(frame))
+        assert not said.requires_grad
+
+
+def test_a_stream_passes_each_frame_through_the_model_once():
+    model, calls = TinySegmenter(3), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    stream = VideoStream(VideoSegmenter(model, 3))
+    for frame in torch.randn(5, 1, 3, 16, 24):
+        stream(frame)
+    assert len(calls) == 5
+
+
+def test_a_stream_refuses_what_does_not_fit():
+    stream = VideoStream(VideoSegmenter(TinySegmenter(3), 3))
+    stream(torch.zeros(1, 3, 16, 24))
+    with pytest.raises(
+        ValueError, match=r"`frame` must keep its size .*\(1, 3, 4, 6\) came before; got \(1, 3, 4, 8\)"
+    ):
+        stream(torch.zeros(1, 3, 16, 32))
+    with pytest.raises(ValueError, match=r"`flow` must have shape \(B=1, 2, H=16, W=24\); got \(1, 2, 4, 6\)"):
+        stream(torch.zeros(1, 3, 16, 24), torch.zeros(1, 2, 4, 6))
+    with pytest.raises(ValueError, match=r"`frame` must have shape \(B, 3, H, W\); got \(3, 16, 24\)"):
+        stream(torch.zeros(3, 16, 24))
