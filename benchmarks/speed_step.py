@@ -85,7 +85,15 @@ def step_case(
 
 
 def recipe_on(answers: list[tuple[Tensor, Tensor]], classes: int, device: str) -> DASTC:
-    recipe = DASTC(Given(answers), classes, features="neck", augment=nn.Identity(), teacher="student")
+    recipe = DASTC(
+        Given(answers),
+        classes,
+        features="neck",
+        augment=nn.Identity(),
+        teacher="student",
+        warmup=0,
+        class_prior_bands=1,
+    )
     return recipe.to(device)
 
 
@@ -132,7 +140,7 @@ def share(
     name: str, model: nn.Module, tap: str, batch: int, frames: tuple[int, int], features: tuple[int, int, int],
     classes: int, rounds: int, device: str,
 ) -> dict:  # fmt: skip
-    recipe = DASTC(model, classes, features=tap).to(device)
+    recipe = DASTC(model, classes, features=tap, warmup=0).to(device)
     optimizer = torch.optim.AdamW(recipe.model.parameters(), lr=1e-3)
     own = step_case(OWN, batch, frames, features, classes, device)
     rng = torch.Generator().manual_seed(0)
