@@ -1,7 +1,7 @@
-"""Adapt your model from your labelled folders to your unlabelled ones.
+r"""Adapt your model from your labelled folders to your unlabelled ones.
 
-    python examples/adapt_your_data.py --classes road,car,person \\
-        --source sim --source-images "{sequence}/rgb/{number}.png" --source-labels "{sequence}/ids/{number}.png" \\
+    python examples/adapt_your_data.py --classes road,car,person \
+        --source sim --source-images "{sequence}/rgb/{number}.png" --source-labels "{sequence}/ids/{number}.png" \
         --target drive --target-images "{sequence}/{number}.jpg" --size 512 1024 --model my_models.py:make_model
     torchrun --nproc-per-node 4 examples/adapt_your_data.py ...
 
@@ -56,9 +56,7 @@ def parse(argv):
     data.add_argument("--classes", type=names, required=True, metavar="A,B,...", help="or a file of a name a line")
     data.add_argument("--label-map", type=ast.literal_eval, metavar="DICT", help="ids in files to classes: '{7: 0}'")
     data.add_argument("--other-ids", choices=("error", "ignore"), default="error", help="what the map does not name")
-    data.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="to resize to; that of the files by default"
-    )
+    data.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="to resize to; as the files by default")
     data.add_argument("--frames", type=int, default=2, help="of a clip; 1 adapts on single images")
     data.add_argument("--interval", type=int, default=1, help="between the numbers of a clip's frames")
     data.add_argument("--flow", choices=("none", "folder", "dis"), default="none", help="dis: computed once, into OUT")
