@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -237,9 +236,11 @@ def average_gradients(model):
     learning = [p for p in model.parameters() if p.requires_grad]
     for parameter in learning:
         parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    total = parameters_to_vector([p.grad for p in learning])
+    gradients = [p.grad for p in learning]
+    total = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(total)
-    vector_to_parameters(total / world(), [p.grad for p in learning])
+    for gradient, mean in zip(gradients, (total / world()).split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view(gradient.shape))
 
 
 def save(path, recipe, optimizer, step, about):
