@@ -142,7 +142,7 @@ class ClipFiles(Dataset[Clip]):
         the others.
 
         Args:
-            progress: Show a progress bar, if tqdm is installed.
+            progress: Show a progress bar, which needs tqdm.
         """
         return report_on(
             self._caller, self._clips, self._look, missing=self._missing, one_size=self.size is None, progress=progress

@@ -1,13 +1,13 @@
 """Which files of a data set are missing, broken or do not fit."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from dastc.data.clip_lists import FileClips
+from dastc.data.progress import with_progress
 
 __all__ = ["FileReport"]
 
@@ -83,7 +83,7 @@ def report_on(
         for clip in clips
     ]
     distinct = list(dict.fromkeys(unit for clip in units for unit in clip))
-    seen = dict(zip(distinct, _look_at(look, distinct, caller if progress else None), strict=True))
+    seen = dict(zip(distinct, _look_at(caller, look, distinct, progress), strict=True))
     problems = [*missing, *(one.problem for one in seen.values() if one.problem is not None)]
     usable = []
     for number, clip in enumerate(units):
@@ -98,7 +98,7 @@ def report_on(
     return FileReport(files, tuple(problems), tuple(_notes(seen)), tuple(usable), len(clips))
 
 
-def _look_at(look: _Look, units: Sequence[_Unit], caller: str | None) -> Iterator[_Seen]:
+def _look_at(caller: str, look: _Look, units: Sequence[_Unit], progress: bool) -> Iterator[_Seen]:
     def safely(unit: _Unit) -> _Seen:
         try:
             return _Seen(*look(*unit), None)
@@ -107,18 +107,10 @@ def _look_at(look: _Look, units: Sequence[_Unit], caller: str | None) -> Iterato
 
     pool = ThreadPoolExecutor()  # decoders let other threads run
     try:
-        yield from _bar(pool.map(safely, units), len(units), caller)
+        results = pool.map(safely, units)
+        yield from with_progress(f"{caller}.check", results, f"{caller}: checking", total=len(units), wanted=progress)
     finally:
         pool.shutdown(cancel_futures=True)  # an interrupt does not wait for the rest
-
-
-def _bar(results: Iterator[_Seen], total: int, caller: str | None) -> Iterable[_Seen]:
-    if caller is None or find_spec("tqdm") is None:
-        return results
-    from tqdm.auto import tqdm
-
-    bar: Iterable[_Seen] = tqdm(results, total=total, desc=f"{caller}: checking", unit="frame", dynamic_ncols=True)
-    return bar
 
 
 def _mixed(seen: dict[_Unit, _Seen]) -> list[str]:

@@ -59,7 +59,8 @@ def from_rgb(rgb: Tensor, convention: Convention = "imagenet") -> Tensor:
     if rgb.dim() < 3 or rgb.shape[-1] != 3:
         raise ValueError(f"from_rgb: `rgb` must have shape (..., H, W, 3); got {tuple(rgb.shape)}.")
     scale = _scale("from_rgb", "convention", convention)
-    return _scaled(rgb.movedim(-1, -3).float().div_(255), scale).contiguous()
+    planes = rgb.movedim(-1, -3).contiguous()  # moved while it is small
+    return _scaled(planes.float().div_(255), scale)
 
 
 def to_rgb(frames: Tensor, convention: Convention = "imagenet") -> Tensor:

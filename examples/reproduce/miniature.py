@@ -104,3 +104,13 @@ def save_16_bit(path, ids):
 def _made(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def target_with_flow(root):
+    """Write Cityscapes, train and val, with the flow of clips of two frames."""
+    folders = {}
+    for split, snippets in (("train", TRAIN), ("val", VAL)):
+        cityscapes(root, split, snippets)
+        names = [f"{city}_{sequence:06}_{n:06}_{n - 1:06}" for city, sequence, n in snippets]
+        folders[split] = flow(root / f"flow_{split}", names)
+    return {"target": root, "target_flow": folders["train"], "val_flow": folders["val"]}
