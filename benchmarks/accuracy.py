@@ -6,7 +6,8 @@
     python benchmarks/accuracy.py --table               # write the tables from the committed results alone
 
 Every cell (method, seed) is one run of examples/adapt_video.py; finished cells are not run again, interrupted ones go
-on. Results: benchmarks/results/accuracy/NAME.json; tables: docs/results.md, between the marks of NAME.
+on. Results: benchmarks/results/accuracy/NAME.json; tables: docs/results.md (camvid_flow: docs/flow.md), between
+the marks of NAME.
 """
 
 import argparse
@@ -33,6 +34,7 @@ class Table(NamedTuple):
     against: tuple[str, ...] = ("source_only", "dacs")
     seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
     camvid: bool = False
+    page: str = ""  # beside that of the others, if it has one of its own
 
 
 # DACS with the settings of DA-STC, and DACS made of DA-STC's parts, so that it can have the class prior, too
@@ -124,6 +126,13 @@ TABLES = {
     "batch": Table(BATCH, against=BATCH[:2]),
     "images": Table(IMAGES, ("--frames", "1"), against=("source_only", "dacs")),
     "camvid": Table(CAMVID, seeds=(10, 11, 12), camvid=True),
+    "camvid_flow": Table(
+        ("source_only", "dastc", "dastc --flow dis"),
+        against=("source_only", "dastc"),
+        seeds=(10, 11, 12),
+        camvid=True,
+        page="flow.md",
+    ),
     "camvid_images": Table(CAMVID, ("--frames", "1"), seeds=(10, 11, 12), camvid=True),
 }
 
@@ -143,7 +152,7 @@ def main(argv=None):
             sys.exit(f"accuracy.py: there is no result in {store}; run without --table first.")
         rows = [row for method in table.methods for row in done if row["method"] == method]
         text = [score_tables.scores(rows), *(score_tables.differences(rows, other) for other in table.against)]
-        score_tables.put(args.docs, name, "\n\n".join(text))
+        score_tables.put(args.docs.with_name(table.page or args.docs.name), name, "\n\n".join(text))
         print(f"{name}\n\n" + "\n\n".join(text) + "\n")
 
 
@@ -189,6 +198,8 @@ def run(args, name, method, seed, settings):
     out = folder(args.runs, name, method, seed)
     out.mkdir(parents=True, exist_ok=True)
     recipe, *own = method.split(" ")
+    if "--flow" in own:
+        own += ["--flow-cache", str(args.runs / "flow")]  # the same for all seeds
     command = [sys.executable, str(ROOT / "examples/adapt_video.py"), "--method", recipe, "--seed", str(seed)]
     command += ["--out", str(out), "--resume", *settings, *own]
     # passive: a waiting thread must not take a core from the run beside it

@@ -98,12 +98,12 @@ def known(values):
     return [value for value in values if value is not None]
 
 
-def put(path, name, text):
+def put(path, name, text, script="accuracy.py"):
     """Replace what stands between the marks of a table."""
-    begin, end = f"<!-- {name}: made by benchmarks/accuracy.py -->", f"<!-- end of {name} -->"
+    begin, end = f"<!-- {name}: made by benchmarks/{script} -->", f"<!-- end of {name} -->"
     page = path.read_text()
     if begin not in page or end not in page:
-        sys.exit(f"accuracy.py: {path} must hold the lines {begin!r} and {end!r}; they say where the table goes.")
+        sys.exit(f"{script}: {path} must hold the lines {begin!r} and {end!r}; they say where the table goes.")
     before, after = page.split(begin)[0], page.split(end)[1]
     write(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
 

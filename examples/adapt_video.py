@@ -36,7 +36,7 @@ from dastc.adapt import (
     save_checkpoint,
 )
 from dastc.clip import stack_clips
-from dastc.data import CamVid, RareClassSampler, StreetClips, class_counts, to_rgb
+from dastc.data import CamVid, DISFlow, FlowCache, RareClassSampler, StreetClips, class_counts, to_rgb
 from dastc.functional import pseudo_labels
 from dastc.models import MultiScale, TinySegmenter
 from dastc.viz import colourise, side_by_side
@@ -46,8 +46,8 @@ RECIPES = {
 }  # fmt: skip
 # what must be the same for a run to go on from a checkpoint
 SETTINGS = (
-    "data", "shift", "source_seqs", "target_seqs", "frames", "clips", "size", "norm", "rare", "steps", "batch", "lr",
-    "seed",
+    "data", "flow", "shift", "source_seqs", "target_seqs", "frames", "clips", "size", "norm", "rare", "steps", "batch",
+    "lr", "seed",
 )  # fmt: skip
 SCORED = {"val": 0, "test": 1}  # seeds of StreetClips; the test streets of seed 0 were seen while settings were chosen
 CAMVID_SOURCE, CAMVID_TARGET = ("0006R0", "0016E5", "Seq05VD"), ("0001TP",)  # day, dusk
@@ -81,6 +81,10 @@ def parse(argv):
     parser.add_argument("--method", nargs="+", type=method, default=["source_only", "dastc"], metavar="METHOD",
                         help=f"any of {', '.join(RECIPES)}, or one with arguments: 'dastc(memory=False)'")  # fmt: skip
     parser.add_argument("--data", default="street", metavar="street|camvid:DIR", help="what to train and test on")
+    parser.add_argument(
+        "--flow", choices=("own", "dis"), default="own", help="that of the data (CamVid has none) or DIS"
+    )
+    parser.add_argument("--flow-cache", type=Path, metavar="DIR", help="for estimated flow; OUT/flow if not given")
     parser.add_argument("--source-seqs", type=names, metavar="A,B", help="CamVid sequences with labels")
     parser.add_argument("--target-seqs", type=names, metavar="C", help="CamVid sequences whose labels are not used")
     parser.add_argument("--eval-seqs", type=names, metavar="D", help="CamVid sequences that are only scored")
@@ -191,7 +195,7 @@ def datasets(args):
         common = {"size": tuple(args.size), "frames": args.frames, "shift": args.shift}
         train = [StreetClips(domain, length=args.clips, seed=args.seed, **common) for domain in ("source", "target")]
         scored = StreetClips("target", split=args.split, length=args.eval_clips, seed=SCORED[args.split], **common)
-        return *map(Remembered, train), Remembered(scored)
+        return [Remembered(with_flow(clips, args)) for clips in (*train, scored)]
     if kind == "camvid" and folder:
         size = tuple(args.size)
         target = args.target_seqs or CAMVID_TARGET
@@ -199,8 +203,17 @@ def datasets(args):
         overlap = set(sequences[0]) & (set(sequences[1]) | set(sequences[2]))
         if overlap:
             raise ValueError(f"--source-seqs must not be targets or scored, too; got {sorted(overlap)} in both.")
-        return [Remembered(CamVid(folder, sequences=seqs, frames=args.frames, size=size)) for seqs in sequences]
+        sets = [CamVid(folder, sequences=seqs, frames=args.frames, size=size) for seqs in sequences]
+        return [Remembered(with_flow(clips, args)) for clips in sets]
     raise ValueError(f"--data must be 'street' or 'camvid:DIR'; got {args.data!r}.")
+
+
+def with_flow(clips, args):
+    if args.flow == "own":
+        return clips
+    clips = FlowCache(clips, DISFlow(), args.flow_cache or args.out / "flow")
+    clips.fill()  # before the clock of the training starts
+    return clips
 
 
 def make_recipe(method, model, space, seed):

@@ -13,7 +13,7 @@ import pytest
 import dastc
 
 ROOT = Path(__file__).parents[1]
-OPTIONAL = {"triton", "PIL", "matplotlib", "tqdm", "hypothesis", "pytest"}
+OPTIONAL = {"triton", "PIL", "cv2", "matplotlib", "tqdm", "hypothesis", "pytest"}
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,16 @@
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 
 __all__ = ["RandomState"]
 
 
 class RandomState(nn.Module):
     """A CPU generator whose state travels with ``state_dict``, so that a resumed run draws what it would have drawn.
+
+    A worker of a ``DataLoader`` works on a copy, made anew in every epoch; there the sequence starts from the seed and
+    the worker's own together, so that neither workers nor epochs repeat each other.
 
     Args:
         seed: Start of the sequence.
@@ -22,15 +26,25 @@ class RandomState(nn.Module):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        self.generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._worker: int | None = None
+
+    @property
+    def generator(self) -> torch.Generator:
+        """The generator to draw from, here."""
+        worker = get_worker_info()
+        if worker is not None and worker.seed != self._worker:
+            self._worker = worker.seed
+            self._generator.manual_seed((worker.seed * 1_000_003 + self._generator.initial_seed()) % 2**63)
+        return self._generator
 
     def get_extra_state(self) -> Tensor:
         """Return the generator's state as bytes in a tensor."""
-        return self.generator.get_state()
+        return self._generator.get_state()
 
     def set_extra_state(self, state: Tensor) -> None:
         """Continue the sequence of another generator."""
-        self.generator.set_state(state.cpu())
+        self._generator.set_state(state.cpu())
 
     def __deepcopy__(self, memo: dict[int, object]) -> "RandomState":
         copy = RandomState()

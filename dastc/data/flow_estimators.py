@@ -49,7 +49,7 @@ class DISFlow:
     Args:
         preset: How thoroughly OpenCV searches; see the table in :doc:`/flow`.
         finest_scale: Where the search stops: 0 is full resolution, each step halves it. OpenCV's presets stop at 2, 2
-            and 1, which is 4 times faster and blurs what is small.
+            and 1, which is several times faster and misses what is small.
         convention: How the frames are normalised, see :func:`from_rgb`.
 
     Raises:

@@ -1,42 +1,107 @@
 """Clips with rare classes, drawn more often."""
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sized
+from io import BytesIO
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from dastc._core.checks import check_at_least, check_dtype, check_shape
 from dastc.clip import Clip
+from dastc.data.progress import with_progress
+from dastc.data.whole_files import write_whole
 
 __all__ = ["RareClassSampler", "class_counts"]
 
+_SAVE_EVERY = 200  # clips; what an interruption may cost
 
-def class_counts(clips: Iterable[Clip], num_classes: int) -> Tensor:
+
+def class_counts(
+    clips: Iterable[Clip], num_classes: int, *, cache: str | Path | None = None, progress: bool = False
+) -> Tensor:
     """Count the pixels of each class in the current (last) frame of each clip.
 
+    With ``cache``, the counts are kept in a file while they are made: an interrupted count goes on where it was, and a
+    finished one is read. The file is checked against the clips by their number, and by counting three of them again.
+
     Args:
-        clips: Labelled, unbatched clips, such as a data set.
+        clips: Labelled, unbatched clips, such as a data set; with ``len()`` and an index where there is a ``cache``.
         num_classes: Number of classes K; other labels are not counted.
+        cache: A ``.npy`` file for the counts; its folder must exist. One that cannot be read is made anew, with a
+            warning that names it.
+        progress: Show a bar, which needs tqdm.
 
     Returns:
         ``(len(clips), K)``, int64.
 
     Raises:
-        ValueError: If a clip is not labelled.
+        ValueError: If a clip is not labelled, ``num_classes`` is not positive, ``cache`` does not end in ``.npy``, or
+            it holds the counts of other clips.
+        TypeError: If there is a ``cache`` and ``clips`` have no length or index.
+        RuntimeError: If ``cache`` cannot be written; without tqdm where ``progress`` is wanted.
 
     Example:
         >>> labels = torch.tensor([[[0, 2, 2, 255]]])
         >>> class_counts([Clip(torch.zeros(1, 3, 1, 4), labels)], 3)
         tensor([[1, 0, 2]])
     """
-    rows = []
-    for number, clip in enumerate(clips):
-        if clip.labels is None:
-            raise ValueError(f"class_counts: `clips` must be labelled; got labels=None in clip {number}.")
-        labels = clip.labels[-1].flatten()
-        rows.append(torch.bincount(labels[(labels >= 0) & (labels < num_classes)], minlength=num_classes))
+    check_at_least("class_counts", "num_classes", num_classes, 1)
+    path = None if cache is None else Path(cache)
+    rows = [] if path is None else _cached(path, clips, num_classes)
+    total = len(clips) if isinstance(clips, Sized) else None
+    # what is cached is not read again
+    rest = ((i, clips[i]) for i in range(len(rows), total)) if rows else enumerate(clips)  # type: ignore[index, arg-type]
+    left = None if total is None else total - len(rows)
+    for number, clip in with_progress("class_counts", rest, "class counts", total=left, wanted=progress):
+        rows.append(_count(clip, number, num_classes))
+        if path is not None and len(rows) % _SAVE_EVERY == 0:
+            _save(path, rows)
+    if path is not None and left:
+        _save(path, rows)
     return torch.stack(rows) if rows else torch.zeros((0, num_classes), dtype=torch.int64)
+
+
+def _count(clip: Clip, number: int, num_classes: int) -> Tensor:
+    if clip.labels is None:
+        raise ValueError(f"class_counts: `clips` must be labelled; got labels=None in clip {number}.")
+    labels = clip.labels[-1].flatten()
+    return torch.bincount(labels[(labels >= 0) & (labels < num_classes)], minlength=num_classes)
+
+
+def _cached(path: Path, clips: Iterable[Clip], num_classes: int) -> list[Tensor]:
+    if path.suffix != ".npy":
+        raise ValueError(f"class_counts: `cache` must end in .npy; got {path}.")
+    if not isinstance(clips, Sized) or not hasattr(clips, "__getitem__"):
+        raise TypeError(f"class_counts: `clips` must have len() and an index with `cache`; got {type(clips).__name__}.")
+    if not path.exists():
+        return []
+    try:
+        counts = torch.from_numpy(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        warnings.warn(f"class_counts: {path} is broken and made anew ({error})", RuntimeWarning, stacklevel=3)
+        return []
+    if counts.dtype != torch.int64 or counts.dim() != 2 or counts.shape[1] != num_classes or len(counts) > len(clips):
+        raise ValueError(
+            f"class_counts: `cache` must hold at most ({len(clips)}, K={num_classes}) int64 counts; got "
+            f"{tuple(counts.shape)} {counts.dtype} in {path}. Delete it if the data has changed."
+        )
+    for number in sorted({0, len(counts) // 2, len(counts) - 1}) if len(counts) else ():
+        if not torch.equal(_count(clips[number], number, num_classes), counts[number]):
+            raise ValueError(
+                f"class_counts: `cache` must hold the counts of these clips; got others for clip {number} in {path}. "
+                "Delete it if the data has changed."
+            )
+    return list(counts)
+
+
+def _save(path: Path, rows: list[Tensor]) -> None:
+    content = BytesIO()
+    np.save(content, torch.stack(rows).numpy(), allow_pickle=False)
+    write_whole("class_counts", path, content.getvalue())
 
 
 class RareClassSampler(Sampler[int]):

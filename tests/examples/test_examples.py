@@ -68,6 +68,17 @@ def test_adapt_video_writes_results_panel_and_checkpoints(tmp_path, capsys):
     assert "mIoU" in table
 
 
+def test_adapt_video_estimates_flow_once(tmp_path):
+    pytest.importorskip("cv2", reason="DIS is OpenCV's")
+    given = [*SMALL, "--steps", 2, "--device", "cpu", "--method", "dastc", "--flow", "dis"]
+    run("adapt_video", *given, "--out", tmp_path / "a", "--flow-cache", tmp_path / "flow")
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "flow").rglob("*.npy")}
+    assert len(files) == 6 + 6 + 4  # a pair of frames in each clip
+    run("adapt_video", *given, "--out", tmp_path / "b", "--flow-cache", tmp_path / "flow")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "flow").rglob("*.npy")} == files
+    assert not (tmp_path / "b" / "flow").exists()
+
+
 def weights(path):
     return torch.load(path, weights_only=True)["state"]
 
