@@ -150,6 +150,7 @@ def run(args):
         raise ValueError("--adapt-statistics needs --norm batch; got --norm group, which has no statistics.")
     if not min(args.scales) > 0:
         raise ValueError(f"--scales must be above 0; got {args.scales}.")
+    args.size = args.size or ([144, 192] if args.data.startswith("camvid") else [96, 160])  # known to the checkpoint
     device = choose_device(args.device)
     source, target, scored = datasets(args)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -191,12 +192,12 @@ def datasets(args):
     if kind == "street" and not folder:
         if args.source_seqs or args.target_seqs or args.eval_seqs:
             raise ValueError("--source-seqs, --target-seqs and --eval-seqs need --data camvid:DIR.")
-        common = {"size": tuple(args.size or (96, 160)), "frames": args.frames, "shift": args.shift}
+        common = {"size": tuple(args.size), "frames": args.frames, "shift": args.shift}
         train = [StreetClips(domain, length=args.clips, seed=args.seed, **common) for domain in ("source", "target")]
         scored = StreetClips("target", split=args.split, length=args.eval_clips, seed=SCORED[args.split], **common)
         return [Remembered(with_flow(clips, args)) for clips in (*train, scored)]
     if kind == "camvid" and folder:
-        size = tuple(args.size or (144, 192))
+        size = tuple(args.size)
         target = args.target_seqs or CAMVID_TARGET
         sequences = args.source_seqs or CAMVID_SOURCE, target, args.eval_seqs or target
         overlap = set(sequences[0]) & (set(sequences[1]) | set(sequences[2]))

@@ -1,7 +1,7 @@
-"""Adapt your model from your labelled folders to your unlabelled ones.
+r"""Adapt your model from your labelled folders to your unlabelled ones.
 
-    python examples/adapt_your_data.py --classes road,car,person \\
-        --source sim --source-images "{sequence}/rgb/{number}.png" --source-labels "{sequence}/ids/{number}.png" \\
+    python examples/adapt_your_data.py --classes road,car,person \
+        --source sim --source-images "{sequence}/rgb/{number}.png" --source-labels "{sequence}/ids/{number}.png" \
         --target drive --target-images "{sequence}/{number}.jpg" --size 512 1024 --model my_models.py:make_model
     torchrun --nproc-per-node 4 examples/adapt_your_data.py ...
 
@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -56,9 +55,7 @@ def parse(argv):
     data.add_argument("--classes", type=names, required=True, metavar="A,B,...", help="or a file of a name a line")
     data.add_argument("--label-map", type=ast.literal_eval, metavar="DICT", help="ids in files to classes: '{7: 0}'")
     data.add_argument("--other-ids", choices=("error", "ignore"), default="error", help="what the map does not name")
-    data.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="to resize to; that of the files by default"
-    )
+    data.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="to resize to; as the files by default")
     data.add_argument("--frames", type=int, default=2, help="of a clip; 1 adapts on single images")
     data.add_argument("--interval", type=int, default=1, help="between the numbers of a clip's frames")
     data.add_argument("--flow", choices=("none", "folder", "dis"), default="none", help="dis: computed once, into OUT")
@@ -239,9 +236,11 @@ def average_gradients(model):
     learning = [p for p in model.parameters() if p.requires_grad]
     for parameter in learning:
         parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    total = parameters_to_vector([p.grad for p in learning])
+    gradients = [p.grad for p in learning]
+    total = torch.cat([gradient.reshape(-1) for gradient in gradients])
     dist.all_reduce(total)
-    vector_to_parameters(total / world(), [p.grad for p in learning])
+    for gradient, mean in zip(gradients, (total / world()).split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view(gradient.shape))
 
 
 def save(path, recipe, optimizer, step, about):

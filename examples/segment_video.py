@@ -134,6 +134,7 @@ class Timer:
 
     @contextmanager
     def model(self):
+        """Time the block as the model's."""
         begin = time.perf_counter()
         yield
         if self.device.type == "cuda":

@@ -26,13 +26,13 @@ class VideoFrames:
     Args:
         path: A video file in any format that FFmpeg reads, or a folder.
 
+    Shape:
+        - item: ``(H, W, 3)``, uint8, RGB. Frames of a folder may differ in size.
+
     Attributes:
         rate: Frames per second; ``None`` for a folder, or where the file does not say.
         names: A name for each picture of a folder; ``None`` for a file.
         total: How many frames there are; ``None`` where the file does not say.
-
-    Shape:
-        - item: ``(H, W, 3)``, uint8, RGB. Frames of a folder may differ in size.
 
     Raises:
         ValueError: If there is no such file or folder, or no picture or video in it; after the last frame, if there
@@ -103,6 +103,9 @@ class VideoWriter:
         path: The file to write; its folder is made if need be.
         rate: Frames per second, > 0.
         quality: Constant rate factor of H.264, 0 to 51: 0 is without loss, 23 is usual, more is smaller and worse.
+
+    Shape:
+        - rgb: ``(H, W, 3)``, uint8, of one size; an odd height or width loses its last row or column.
 
     Raises:
         ValueError: If an argument is out of range, a frame differs in size from the first, or none was written.

@@ -55,7 +55,6 @@ KNOWN_TAPS = (
     ),
     KnownTaps("transformers Mask2Former", Taps(f"{_PIXELS}.mask_projection", f"{_PIXELS}.adapter_1")),
     KnownTaps("torchvision DeepLabV3, ResNet", Taps("classifier.3", "backbone.layer1"), "classifier.0.convs"),
-    KnownTaps("torchvision DeepLabV3, MobileNet", Taps("classifier.3", "backbone.3"), "classifier.0.convs"),
     KnownTaps("torchvision FCN, ResNet", Taps("classifier.2", "backbone.layer1"), "classifier.4"),
     KnownTaps("segmentation-models-pytorch, ResNet", Taps("decoder", "encoder.layer1"), "segmentation_head"),
     KnownTaps("segmentation-models-pytorch, other encoders", Taps("decoder", None), "segmentation_head"),

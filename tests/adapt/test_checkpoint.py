@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dastc.adapt import DACS, SourceOnly, load_checkpoint, save_checkpoint
+from dastc.adapt import DACS, SourceOnly, load_checkpoint, load_model, read_about, save_checkpoint
 from dastc.models import TinySegmenter
 
 
@@ -92,3 +92,33 @@ def test_what_does_not_fit_is_named(tmp_path):
     torch.save({"format": 99}, path)
     with pytest.raises(ValueError, match=r"must have format 1; got 99\."):
         load_checkpoint(path, recipe())
+
+
+def test_the_model_of_a_recipe_is_loaded_alone(tmp_path):
+    torch.manual_seed(0)
+    recipe = SourceOnly(TinySegmenter(3), 3)
+    save_checkpoint(tmp_path / "a.pt", recipe, about={"seed": 5})
+    torch.manual_seed(1)
+    model = TinySegmenter(3)
+    load_model(tmp_path / "a.pt", model)
+    assert all(torch.equal(value, recipe.model.state_dict()[key]) for key, value in model.state_dict().items())
+    assert read_about(tmp_path / "a.pt") == {"seed": 5}
+
+
+def test_a_bare_model_is_loaded_as_well(tmp_path):
+    model, other = TinySegmenter(3), TinySegmenter(3)
+    save_checkpoint(tmp_path / "a.pt", model)
+    load_model(tmp_path / "a.pt", other)
+    assert torch.equal(other.head.weight, model.head.weight)
+
+
+def test_the_checkpoint_of_another_model_is_refused(tmp_path):
+    save_checkpoint(tmp_path / "a.pt", SourceOnly(TinySegmenter(3), 3))
+    with pytest.raises(ValueError, match=r"load_model: .*a\.pt must hold a TinySegmenter like this one; [\s\S]*head"):
+        load_model(tmp_path / "a.pt", TinySegmenter(4))
+    (tmp_path / "b.pt").write_text("text")
+    for read in (lambda p: load_model(p, TinySegmenter(3)), read_about):
+        with pytest.raises(ValueError, match=r"b\.pt must be a whole checkpoint"):
+            read(tmp_path / "b.pt")
+        with pytest.raises(FileNotFoundError, match=r"c\.pt does not exist"):
+            read(tmp_path / "c.pt")

@@ -80,9 +80,6 @@ MODELS = {
     "torchvision deeplabv3": (
         lambda: torchvision_model("deeplabv3_resnet50"), "torchvision DeepLabV3, ResNet", (),
     ),
-    "torchvision deeplabv3 mobilenet": (
-        lambda: torchvision_model("deeplabv3_mobilenet_v3_large"), "torchvision DeepLabV3, MobileNet", (),
-    ),
     "torchvision fcn": (lambda: torchvision_model("fcn_resnet50"), "torchvision FCN, ResNet", ()),
     "smp unet": (lambda: smp_model("Unet", "resnet18"), "segmentation-models-pytorch, ResNet", ()),
     "smp deeplabv3plus": (
