@@ -74,7 +74,7 @@ def parse(argv):
     train.add_argument("--batch", type=int, default=2, help="clips of each domain, in each process")
     train.add_argument("--lr", type=float, default=6e-5)
     train.add_argument("--weight-decay", type=float, default=0.01)
-    train.add_argument("--warmup", type=int, default=500, help="steps until --lr is reached")
+    train.add_argument("--warmup", type=int, default=500, help="steps until --lr is reached; dastc adapts from then on")
     train.add_argument("--amp", action="store_true", help="compute in bfloat16 where that is safe")
     train.add_argument("--workers", type=int, default=2, help="processes that read, for each domain")
     train.add_argument("--seed", type=int, default=0)
@@ -184,7 +184,7 @@ def prepared_model(args, num_classes):
 def make_recipe(args, model, space):
     more = {}
     if args.method == "dastc":
-        more["features"] = args.features or known_features(model)
+        more = {"features": args.features or known_features(model), "warmup": args.warmup}
     recipe = RECIPES[args.method](
         model, len(space.names), seed=args.seed * world() + rank(), ignore_index=space.ignore_index, **more
     )
