@@ -55,7 +55,7 @@ def settings(tree, out, **changes):
     given = {
         "source": tree / "sim", "target": tree / "drive", "scored": tree / "drive", "classes": "sky,road",
         "label_map": "{0: 0, 7: 1}", "other_ids": "ignore", "model": f"{tree / 'mine.py'}:make", "steps": 4,
-        "save_every": 2, "workers": 0, "lr": 1e-3, "warmup": 2, "device": "cpu", "out": out, **changes,
+        "save_every": 2, "workers": 0, "lr": 1e-3, "warmup": 1, "device": "cpu", "out": out, **changes,
     }  # fmt: skip
     return [part for key, value in given.items() for part in (f"--{key.replace('_', '-')}", str(value))]
 
