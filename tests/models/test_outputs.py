@@ -46,7 +46,8 @@ def test_it_finds_the_logits(output):
 )
 def test_there_must_be_logits(output, kind):
     message = (
-        "logits_of: the model must return a tensor, a mapping with 'out' or 'logits', or an object with `.logits`; "
+        "logits_of: the model must return a tensor, a mapping with 'out' or 'logits', or an object with "
+        "`.logits` or with the logits of queries; "
         f"got {kind}. Wrap it in a module that does."
     )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):

@@ -57,7 +57,7 @@ def test_dastc_trains_a_known_model_around_which_a_video_segmenter_stands(name, 
     assert first.shape[:3] == (1, 2, CLASSES)
     recipe = DASTC(model.train(), CLASSES, features=taps_of(model).features, warmup=0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    history, learnt = [], set()
+    history, learnt, aligned = [], set(), 0.0
     for _ in range(STEPS):
         losses = recipe.step(clips["source"], clips["target"])
         optimizer.zero_grad()
@@ -65,8 +65,9 @@ def test_dastc_trains_a_known_model_around_which_a_video_segmenter_stands(name, 
         optimizer.step()
         history.append(float(losses["in_source"].detach()))
         learnt |= {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-        assert float(losses["align"].detach()) > 0
+        aligned += float(losses["align"].detach())
     assert torch.tensor(history).isfinite().all()
+    assert aligned > 0  # not at every step: of so few pixels, the confident ones may share no class with the source
     assert min(history[-2:]) < 0.9 * history[0]
     assert {key for key, _ in model.named_parameters() if not any(s in key for s in silent)} <= learnt
 
