@@ -129,7 +129,7 @@ def check_tests(op, device):
     kernels = f"tests/ops/test_triton_{op}.py"
     if device == "cuda" and (ROOT / kernels).exists():
         names = (*names, kernels)
-    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *names]
+    run = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *names]
     answer = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
     if answer.returncode:
         sys.exit(f"{answer.stdout}{answer.stderr}\nspeed.py: the tests of {op} fail, so nothing of it was measured.")

@@ -1,4 +1,4 @@
-"""Kernels run in Triton's interpreter where there is no GPU; scratch memory starts as NaN."""
+"""Kernels run in Triton's interpreter where there is no GPU; scratch memory starts as NaN; processes share tests."""
 
 import os
 
@@ -10,9 +10,15 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # must precede the first `import triton`
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns where it is not said
 
-torch.set_num_threads(2)  # what the smallest machine has; more threads would not change a result's meaning
+# two is what the smallest machine has, and its workers share them; the number does not change a result's meaning
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 settings.register_profile("dastc", max_examples=25, deadline=None, derandomize=True)
 settings.load_profile("dastc")
+
+
+def pytest_xdist_auto_num_workers():
+    """Return how many processes test: few, since each holds PyTorch, and one on a GPU, since they would share it."""
+    return 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4)
 
 
 @pytest.fixture(autouse=True)
