@@ -18,6 +18,7 @@ import os
 import platform
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 import torch
+from example import load_example
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -59,6 +61,8 @@ def main(argv=None):
         "rows": rows, "clips": args.clips, "workers": args.workers, "cores": os.cpu_count(), "machine": machine(),
         "pictures": "StreetClips with noise" if args.pictures is None else args.pictures.name,
         "versions": {"dastc": dastc.__version__, "torch": torch.__version__, "pillow": PIL.__version__},
+        "command": " ".join(["python benchmarks/loading.py", *sys.argv[1:]]), "rounds": args.rounds,
+        "commit": load_example().commit(),
     }  # fmt: skip
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(report, indent=1) + "\n")
