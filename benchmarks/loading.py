@@ -15,7 +15,6 @@ workers and the main process used, and cores / time is the rate that an idle mac
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import sys
@@ -29,6 +28,7 @@ import numpy as np
 import PIL
 import torch
 from example import load_example
+from meters import cpu_name
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -58,7 +58,7 @@ def main(argv=None):
             rows.append({"case": name} | measured(Path(folder), args, **case))
         print(json.dumps(rows[-1]))
     report = {
-        "rows": rows, "clips": args.clips, "workers": args.workers, "cores": os.cpu_count(), "machine": machine(),
+        "rows": rows, "clips": args.clips, "workers": args.workers, "cores": os.cpu_count(), "machine": cpu_name(),
         "pictures": "StreetClips with noise" if args.pictures is None else args.pictures.name,
         "versions": {"dastc": dastc.__version__, "torch": torch.__version__, "pillow": PIL.__version__},
         "command": " ".join(["python benchmarks/loading.py", *sys.argv[1:]]), "rounds": args.rounds,
@@ -143,11 +143,6 @@ def write(folder, size, pictures, flow, frames=9):
         if flow:
             write_flow(folder / f"{n}.npy", torch.from_numpy(rng.normal(0, 5, (2, *size)).astype(np.float32)))
     return frames
-
-
-def machine():
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Time, memory and agreement of several implementations of one thing, on a CPU or on a GPU."""
 
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -202,3 +204,10 @@ def check_meter(device: str) -> None:
     found = peak_bytes(known, device)
     if not 8 * MIB <= found < 8.1 * MIB:
         raise RuntimeError(f"The memory meter is off: a call that holds 8 MiB measured {found / MIB:.2f} MiB.")
+
+
+def cpu_name():
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"

@@ -160,7 +160,7 @@ def conditions(args):
         "threads": args.threads,
         "load_average": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "hardware": {
-            "cpu": cpu_name(),
+            "cpu": meters.cpu_name(),
             "logical_cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if args.device == "cuda" else None,
         },
@@ -190,13 +190,6 @@ def changed():
 def git(*command):
     answer = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False)
     return answer.stdout.strip() if answer.returncode == 0 else ""
-
-
-def cpu_name():
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 if __name__ == "__main__":

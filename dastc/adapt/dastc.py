@@ -133,9 +133,12 @@ class DASTC(nn.Module):
         if self.parts.match_histograms:
             source = source._replace(frames=match_histograms(source.frames, target.frames))
         self.steps += 1
+        if self.parts.class_prior > 0:
+            self.class_prior.see(source.labels)  # type: ignore[arg-type]  # check_pair saw the labels
         if self.steps <= self.parts.warmup:
-            return self._warm(source)
-        confident = self._labelled(source, target)
+            loss = self._run("source", source, _everywhere(source, True)).loss
+            return {"source": loss, "total": loss}
+        confident = self._labelled(target)
         target = reweighted(confident, self.parts.weighting, threshold=self.parts.threshold)
         contexts = self._contexts(source, target, confident)
         passes = self._clean(source, target) + ([] if contexts is None else self._fused(*contexts))
@@ -146,11 +149,6 @@ class DASTC(nn.Module):
             losses["align"] = self.parts.align_weight * self._aligned(self.alignment, passes)
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
-    def _warm(self, source: Clip) -> dict[str, Tensor]:
-        self.class_prior.see(source.labels)  # type: ignore[arg-type]  # check_pair saw the labels
-        loss = self._run("source", source, _everywhere(source, True)).loss
-        return {"source": loss, "total": loss}
-
     def get_extra_state(self) -> Tensor:
         """Return the number of steps taken, so that a restored recipe knows whether it is still warming up."""
         return torch.tensor(self.steps)
@@ -159,11 +157,9 @@ class DASTC(nn.Module):
         """Go on after that many steps."""
         self.steps = int(state)
 
-    def _labelled(self, source: Clip, target: Clip) -> Clip:
-        if self.parts.class_prior == 0:
-            return labelled_by(self.teacher, target, cross_frame=self.parts.cross_frame)
-        self.class_prior.see(source.labels)  # type: ignore[arg-type]  # check_pair saw the labels
-        return labelled_by(self.teacher, target, cross_frame=self.parts.cross_frame, adjust=self.class_prior)
+    def _labelled(self, target: Clip) -> Clip:
+        adjust = self.class_prior if self.parts.class_prior > 0 else None
+        return labelled_by(self.teacher, target, cross_frame=self.parts.cross_frame, adjust=adjust)
 
     def _clean(self, source: Clip, target: Clip) -> list["_Pass"]:
         passes = []

@@ -166,8 +166,7 @@ class RandomCrop(RandomTransform):
         return slice(first, first + kept)
 
     def _varied(self, window: Clip) -> bool:
-        assert window.labels is not None  # _changed has refused it
-        current = window.labels[-1]
+        current = window.labels[-1]  # type: ignore[index]  # _changed has refused clips without labels
         counts = torch.unique(current[current != self.ignore_index], return_counts=True)[1]
         return len(counts) > 0 and bool(counts.max() <= self.largest_share * counts.sum())
 
