@@ -225,8 +225,15 @@ def train(args, recipe, optimizer, data, about, first, device):
 
 def loader(args, clips, first, domain):
     sampler = StepSampler(len(clips), args.batch, range(first, args.steps), seed=args.seed, stream=domain + 2 * rank())
-    return DataLoader(clips, batch_sampler=sampler, collate_fn=stack_clips, num_workers=args.workers,
-                      persistent_workers=args.workers > 0, pin_memory=args.device == "cuda")  # fmt: skip
+    return batches(
+        clips, batch_sampler=sampler, num_workers=args.workers, persistent_workers=args.workers > 0,
+        pin_memory=args.device == "cuda",
+    )  # fmt: skip
+
+
+def batches(clips, *args, **kwargs):
+    # a generator of its own: else each loader draws from the one that dropout uses, and a resumed run has fewer loaders
+    return DataLoader(clips, *args, collate_fn=stack_clips, generator=torch.Generator(), **kwargs)
 
 
 def average_gradients(model):
@@ -271,7 +278,7 @@ def score(args, model, clips, step, device, writer):
     if clips is None or rank() > 0:
         return
     space = clips.clips.label_space if args.skip_broken else clips.label_space
-    scores = evaluate(model, DataLoader(clips, args.batch, collate_fn=stack_clips), len(space.names), device=device)
+    scores = evaluate(model, batches(clips, args.batch), len(space.names), device=device)
     per_class = dict(zip(space.names, (round(x, 2) for x in scores.iou.per_class.tolist()), strict=True))
     row = {"step": step, "miou": round(float(scores.iou.miou), 2), "per_class": per_class}
     with open(args.out / "scores.jsonl", "a") as file:

@@ -45,8 +45,10 @@ def tree(tmp_path_factory):
                 Image.fromarray(rgb.astype(np.uint8)).save(root / domain / sequence / f"{number:04d}.png")
                 Image.fromarray(ids).save(root / domain / sequence / "labels" / f"{number}.png")
     (root / "mine.py").write_text(
-        "from dastc.models import TinySegmenter\ndef make(num_classes, width=16):\n"
-        "    return TinySegmenter(num_classes, width=width)\n"
+        "from torch import nn\nfrom dastc.models import TinySegmenter\ndef make(num_classes, width=16):\n"
+        "    model = TinySegmenter(num_classes, width=width)\n"
+        "    model.stem = nn.Sequential(model.stem, nn.Dropout(0.1))  # draws from torch's own generator\n"
+        "    return model\n"
     )
     return root
 

@@ -86,7 +86,7 @@ MODELS = {
         lambda: smp_model("DeepLabV3Plus", "resnet18"), "segmentation-models-pytorch, ResNet", (),
     ),
     "smp fpn, mobilenet": (
-        lambda: smp_model("FPN", "timm-mobilenetv3_small_minimal_100"),
+        lambda: smp_model("FPN", "mobilenet_v2"),
         "segmentation-models-pytorch, other encoders", (),
     ),
 }  # fmt: skip
