@@ -38,8 +38,9 @@ class Table(NamedTuple):
     page: str = ""  # beside that of the others, if it has one of its own
 
 
-# what was the default before the warm-up and the bands of the class prior
-BEFORE = "warmup=0,class_prior_bands=1"
+# what was the default before the warm-up and the cells of the class prior, and before its columns
+BEFORE = "warmup=0,class_prior_grid=(1,1)"
+BANDS = "class_prior_grid=(8,1)"
 # DACS with the settings of DA-STC, and DACS made of DA-STC's parts, so that it can have the warm-up and the prior, too
 DACS_ALIKE = "dacs(threshold=0.8,decay=0.98)"
 ONE_WAY = "source_context=False,clean_source=True,cross_frame='none',align='none'"
@@ -50,7 +51,9 @@ STREET = (
     "tps",
     "dastc",
     "dastc(class_prior=0.0)",
+    f"dastc({BANDS})",
     f"dastc({ONE_WAY})",
+    f"dastc({ONE_WAY},{BANDS})",
     f"dastc({BEFORE})",
     "dastc(warmup=0,class_prior=0.0)",
     "oracle",
@@ -106,7 +109,8 @@ PARTS = (
     f"dastc({BEFORE})",
     "dastc(warmup=0)",
     "dastc(warmup=300)",
-    "dastc(class_prior_bands=1)",
+    "dastc(class_prior_grid=(1,1))",
+    f"dastc({BANDS})",
     "dastc(complementary=False)",
     "dastc(complementary=False,context_consistency=1.0)",
     f"dastc({SHARED})",

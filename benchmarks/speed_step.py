@@ -92,7 +92,7 @@ def recipe_on(answers: list[tuple[Tensor, Tensor]], classes: int, device: str) -
         augment=nn.Identity(),
         teacher="student",
         warmup=0,
-        class_prior_bands=1,
+        class_prior_grid=(1, 1),
     )
     return recipe.to(device)
 

@@ -9,6 +9,7 @@ from dastc._core.checks import (
     check_between,
     check_choice,
     check_dtype,
+    check_grid,
     check_same_device,
     check_shape,
 )
@@ -71,6 +72,11 @@ def test_scalars():
     for value in (1.9, float("nan")):
         with _raises(ValueError, f"f: `a` must be at least 2; got {value}."):
             check_at_least("f", "a", value, 2)
+    check_grid("f", "a", (1, 3))
+    for grid in ((1,), (0, 3), (2, 1.5), (2, float("nan"))):
+        rule = "must be (rows, columns), two whole numbers of at least 1"
+        with _raises(ValueError, f"f: `a` {rule}; got {grid}."):
+            check_grid("f", "a", grid)
     with _raises(ValueError, "f: `a` must be one of 'a', 2; got 'c'."):
         check_choice("f", "a", "c", ("a", 2))
 

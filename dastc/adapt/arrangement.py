@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 
 from typing_extensions import TypedDict
 
-from dastc._core.checks import check_at_least, check_between, check_choice
+from dastc._core.checks import check_at_least, check_between, check_choice, check_grid
 from dastc.adapt.steps import CrossFrame
 from dastc.functional.confidence import Weighting
 
@@ -40,7 +40,7 @@ class Arrangement(NamedTuple):
         cross_frame: Where target labels come from; see :func:`dastc.adapt.labelled_by`.
         class_prior: Strength, in [0, 1], with which the teacher's labels are kept from naming classes more or less
             often than the source shows them; 0 is off. See :class:`~dastc.adapt.ClassPrior`. Not a part of DA-STC.
-        class_prior_bands: Horizontal bands of the picture that have a prior of their own, >= 1.
+        class_prior_grid: Rows and columns of cells of the picture that have a prior of their own, each >= 1.
         class_prior_ramp: Steps over which that strength grows from 0; 0 starts at full.
         both_frames: Train on every frame of a clip, not on the current one alone.
         temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow.
@@ -77,7 +77,7 @@ class Arrangement(NamedTuple):
     feature_fusion: float = 0.0
     cross_frame: CrossFrame = "averaged"
     class_prior: float = 1.0
-    class_prior_bands: int = 8
+    class_prior_grid: tuple[int, int] = (8, 8)
     class_prior_ramp: int = 0
     both_frames: bool = True
     temporal: bool = True
@@ -109,7 +109,7 @@ class Switches(TypedDict, total=False):
     feature_fusion: float
     cross_frame: CrossFrame
     class_prior: float
-    class_prior_bands: int
+    class_prior_grid: tuple[int, int]
     class_prior_ramp: int
     both_frames: bool
     temporal: bool
@@ -178,7 +178,7 @@ def _check_values(parts: Arrangement) -> None:
         raise ValueError(f"DASTC: `masked_target` must lie in [0, 1); got {parts.masked_target}.")
     for name in ("target_weight", "align_weight", "context_consistency", "class_prior_ramp", "warmup"):
         check_at_least("DASTC", name, getattr(parts, name), 0)
-    check_at_least("DASTC", "class_prior_bands", parts.class_prior_bands, 1)
+    check_grid("DASTC", "class_prior_grid", parts.class_prior_grid)
 
 
 ARRANGEMENTS = {
@@ -194,7 +194,7 @@ ARRANGEMENTS = {
         feature_fusion=0.3,
         cross_frame="warped",
         class_prior=0.0,
-        class_prior_bands=1,
+        class_prior_grid=(1, 1),
         both_frames=False,
         align="mmd",
         align_weight=0.01,

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
+from dastc._core.checks import check_at_least, check_between, check_dtype, check_grid, check_shape
 from dastc._core.distributed import sum_over_ranks
 from dastc._core.labels import without_ignored
 
@@ -24,15 +24,16 @@ class ClassPrior(nn.Module):
         num_classes: Number of classes K.
         strength: Exponent of the ratio, in [0, 1]; 0 changes nothing.
         decay: Share of the past in each update of both running shares, in [0, 1).
-        bands: Number of horizontal bands of the picture that have shares of their own, >= 1: where cameras look level,
-            the sky is above and the road below. The shift runs evenly from the middle of one band to the next.
+        grid: Rows and columns of cells of the picture that have shares of their own, each >= 1: where cameras look
+            level and along the road, the sky is above, the road below and the walls are at the sides. The shift runs
+            evenly from the middle of one cell to the next.
         ramp: Number of calls in training mode over which the strength grows from 0 to full; 0 starts at full. Shares
             that an early teacher names are confident before they are right.
         sync: Count over all ranks, if there are several.
         ignore_index: Label of the pixels that take no part.
 
     Shape:
-        - labels of ``see``: int64, ``(..., H, W)``; of any shape if there is one band.
+        - labels of ``see``: int64, ``(..., H, W)``; of any shape if there is one cell.
         - logits: ``(B, T, K, h, w)``, float.
         - output: the same, without gradient through the shift.
 
@@ -40,7 +41,7 @@ class ClassPrior(nn.Module):
         ValueError: If an argument is out of range or the shape does not fit.
 
     Source:
-        Ours, after the distribution alignment of Berthelot et al. 2020 (ReMixMatch); bands after the spatial priors
+        Ours, after the distribution alignment of Berthelot et al. 2020 (ReMixMatch); cells after the spatial priors
         of Zou et al. 2018 (CBST-SP). Not a part of DA-STC.
 
     Example:
@@ -60,7 +61,7 @@ class ClassPrior(nn.Module):
         *,
         strength: float = 1.0,
         decay: float = 0.99,
-        bands: int = 1,
+        grid: tuple[int, int] = (1, 1),
         ramp: int = 0,
         sync: bool = True,
         ignore_index: int = 255,
@@ -70,32 +71,35 @@ class ClassPrior(nn.Module):
         check_between("ClassPrior", "strength", strength, 0, 1)
         if not 0 <= decay < 1:
             raise ValueError(f"ClassPrior: `decay` must lie in [0, 1); got {decay}.")
-        check_at_least("ClassPrior", "bands", bands, 1)
+        check_grid("ClassPrior", "grid", grid)
         check_at_least("ClassPrior", "ramp", ramp, 0)
         self.num_classes, self.strength, self.decay = num_classes, strength, decay
-        self.bands, self.ramp = bands, ramp
+        self.grid, self.ramp = (grid[0], grid[1]), ramp
         self.sync, self.ignore_index = sync, ignore_index
         # sums that fade, not means: what is compared are shares, and the start then needs no correction
-        self.register_buffer("shown", torch.zeros(num_classes, bands))
-        self.register_buffer("said", torch.zeros(num_classes, bands))
+        self.register_buffer("shown", torch.zeros(num_classes, *grid))
+        self.register_buffer("said", torch.zeros(num_classes, *grid))
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def see(self, labels: Tensor) -> None:
         """Count the classes of the source."""
         check_dtype("ClassPrior.see", "labels", labels, "int64")
-        if self.bands > 1 and labels.dim() < 2:
+        rows, columns = self.grid
+        cells = rows * columns
+        if cells > 1 and labels.dim() < 2:
             raise ValueError(f"ClassPrior.see: `labels` must have shape (..., H, W); got {tuple(labels.shape)}.")
         labels = without_ignored(labels, self.num_classes, self.ignore_index)
         outside = (labels < 0) | (labels >= self.num_classes)
-        bin_of = labels.where(~outside, self.num_classes) * self.bands
-        if self.bands > 1:
-            bin_of = bin_of + self._band_of_row(labels.shape[-2], labels.device).unsqueeze(1)
+        bin_of = labels.where(~outside, self.num_classes) * cells
+        if cells > 1:
+            row = _cell_of(labels.shape[-2], rows, labels.device)
+            bin_of = bin_of + row.unsqueeze(1) * columns + _cell_of(labels.shape[-1], columns, labels.device)
         # without host synchronisation: what takes no part is counted in a bin of its own
         # and in integers, since float32 stops counting ones at 2^24
-        counts = labels.new_zeros((self.num_classes + 1) * self.bands)
+        counts = labels.new_zeros((self.num_classes + 1) * cells)
         counts.index_add_(0, bin_of.flatten(), torch.ones_like(labels).flatten())
-        self._fade("shown", counts.view(-1, self.bands)[:-1].to(self.shown.dtype))
+        self._fade("shown", counts.view(-1, rows, columns)[:-1].to(self.shown.dtype))
 
     def forward(self, logits: Tensor) -> Tensor:
         """Shift logits of the target; in training mode, count what they say first."""
@@ -103,22 +107,26 @@ class ClassPrior(nn.Module):
         check_dtype("ClassPrior", "logits", logits, "float")
         if self.training:
             # one broken frame must not spoil the running share for good
-            said = logits.detach().float().softmax(dim=2).nan_to_num(0).sum(dim=(0, 1, 4))  # (K, h)
-            band = self._band_of_row(logits.shape[-2], logits.device)
-            in_band = band.unsqueeze(1) == torch.arange(self.bands, device=band.device)
-            self._fade("said", (said.unsqueeze(-1) * in_band).sum(dim=1))
+            said = logits.detach().float().softmax(dim=2).nan_to_num(0).sum(dim=(0, 1))
+            self._fade("said", self._summed_in_cells(said))
             self.calls += 1
         ratio = (_share(self.shown) + _FLOOR) / (_share(self.said) + _FLOOR)
-        # nothing is known of a band that has no row, or in which nothing was counted yet
+        # nothing is known of a cell that has no pixel, or in which nothing was counted yet
         ratio = ratio.where((self.shown.sum(dim=0) > 0) & (self.said.sum(dim=0) > 0), 1)
         strength = self.strength * (self.calls / max(self.ramp, 1)).clamp(max=1) if self.ramp else self.strength
         shift = strength * ratio.log()
-        if self.bands > 1:
-            shift = F.interpolate(shift.unsqueeze(0), size=logits.shape[-2], mode="linear", align_corners=False)[0]
-        return logits + shift.to(logits.dtype).unsqueeze(-1)
+        if self.grid != (1, 1):
+            size = (logits.shape[-2], logits.shape[-1])
+            shift = F.interpolate(shift.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0]
+        return logits + shift.to(logits.dtype)
 
-    def _band_of_row(self, height: int, device: torch.device) -> Tensor:
-        return torch.arange(height, device=device) * self.bands // max(height, 1)
+    def _summed_in_cells(self, values: Tensor) -> Tensor:
+        # (K, h, w) to (K, rows, columns), by products: adding at indices is not deterministic on a GPU
+        row, column = (
+            (_cell_of(size, cells, values.device).unsqueeze(1) == torch.arange(cells, device=values.device)).to(values)
+            for size, cells in zip(values.shape[-2:], self.grid, strict=True)
+        )
+        return torch.einsum("khw,hr,wc->krc", values, row, column)
 
     def _fade(self, name: str, new: Tensor) -> None:
         past: Tensor = getattr(self, name)
@@ -128,10 +136,14 @@ class ClassPrior(nn.Module):
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
         return (
-            f"num_classes={self.num_classes}, strength={self.strength}, decay={self.decay}, bands={self.bands}, "
+            f"num_classes={self.num_classes}, strength={self.strength}, decay={self.decay}, grid={self.grid}, "
             f"ramp={self.ramp}, sync={self.sync}, ignore_index={self.ignore_index}"
         )
 
 
+def _cell_of(size: int, cells: int, device: torch.device) -> Tensor:
+    return torch.arange(size, device=device) * cells // max(size, 1)
+
+
 def _share(counts: Tensor) -> Tensor:
-    return counts / counts.sum(dim=0).clamp(min=1e-12)  # of each band
+    return counts / counts.sum(dim=0).clamp(min=1e-12)  # of each cell

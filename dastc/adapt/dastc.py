@@ -112,7 +112,7 @@ class DASTC(nn.Module):
         self.class_prior = ClassPrior(
             num_classes,
             strength=parts.class_prior,
-            bands=parts.class_prior_bands,
+            grid=parts.class_prior_grid,
             ramp=parts.class_prior_ramp,
             ignore_index=ignore_index,
         )

@@ -58,6 +58,16 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
 
 
+def test_who_reads_the_old_file_while_a_new_one_is_written_reads_it_to_the_end(tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, recipe(), step=1)
+    whole = path.read_bytes()
+    with path.open("rb") as reader:
+        save_checkpoint(path, recipe(), step=2)
+        assert reader.read() == whole
+    assert load_checkpoint(path, recipe())["step"] == 2
+
+
 def test_nothing_in_a_file_is_executed(tmp_path):
     marker = tmp_path / "executed"
 

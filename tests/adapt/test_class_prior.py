@@ -58,7 +58,7 @@ def test_the_past_fades():
 def test_what_takes_no_part_is_not_counted(ignore_index):
     prior = ClassPrior(2, ignore_index=ignore_index)
     prior.see(torch.tensor([[0, 0, ignore_index, -7, 99]]))
-    assert prior.shown.tolist() == [[1], [0]]
+    assert prior.shown.flatten().tolist() == [1, 0]
 
 
 @pytest.mark.parametrize("labels", [torch.full((3,), 255), torch.zeros(0, dtype=torch.long)], ids=["ignored", "empty"])
@@ -89,20 +89,45 @@ def banded(rows, width=60):
     return torch.stack([labels_of(counts) for counts in rows]).view(len(rows), width)
 
 
-def test_each_band_is_said_as_the_source_shows_it():
-    shown = [[30, 20, 10, 0], [30, 20, 10, 0], [0, 10, 20, 30], [0, 20, 20, 20]]  # four rows of labels in two bands
-    prior = ClassPrior(K, bands=2)
+def test_each_row_of_cells_is_said_as_the_source_shows_it():
+    shown = [
+        [30, 20, 10, 0],
+        [30, 20, 10, 0],
+        [0, 10, 20, 30],
+        [0, 20, 20, 20],
+    ]  # four rows of labels in two bands of cells
+    prior = ClassPrior(K, grid=(2, 1))
     prior.see(banded(shown).expand(3, 1, 4, 60))
-    torch.testing.assert_close(prior.shown[:, 0], shares([60, 40, 20, 0]))
-    torch.testing.assert_close(prior.shown[:, 1], shares([0, 30, 40, 50]))
+    torch.testing.assert_close(prior.shown[:, 0, 0], shares([60, 40, 20, 0]))
+    torch.testing.assert_close(prior.shown[:, 1, 0], shares([0, 30, 40, 50]))
     logits = torch.cat((logits_of(shares([1, 2, 3, 4]))[:, :, :, :1], logits_of(shares([4, 3, 2, 1]))[:, :, :, :1]), 3)
     found = prior(logits).softmax(dim=2)
     torch.testing.assert_close(found[0, 0, :, 0, 0], shares([60, 40, 20, 0]), atol=5e-3, rtol=0)
     torch.testing.assert_close(found[0, 0, :, 1, 0], shares([0, 30, 40, 50]), atol=5e-3, rtol=0)
 
 
-def test_between_the_middles_of_bands_the_shift_runs_evenly():
-    prior = ClassPrior(2, bands=2)
+def test_each_cell_is_said_as_the_source_shows_it():
+    prior = ClassPrior(2, grid=(2, 2))
+    labels = torch.zeros(1, 4, 4, dtype=torch.long)
+    labels[:, 0, :2], labels[:, 2:, 2:] = 1, 1  # half of the upper left cell, and the lower right one
+    prior.see(labels)
+    torch.testing.assert_close(prior.shown[1], torch.tensor([[0.5, 0.0], [0.0, 1.0]]))
+    found = prior(torch.zeros(1, 1, 2, 2, 2)).softmax(dim=2)[0, 0, 1]
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0.0], [0.0, 1.0]]), atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("grid", [(8, 1), (1, 5), (3, 4)])
+def test_a_picture_that_is_alike_everywhere_needs_no_cells(grid):
+    whole, cells = ClassPrior(K), ClassPrior(K, grid=grid)
+    labels = labels_of([1, 2, 3, 4]).view(1, 1, 1, -1).expand(1, 40, 40, -1).movedim(-1, 0)  # a picture of each label
+    logits = shares([4, 3, 2, 1]).log().view(1, 1, K, 1, 1).expand(1, 1, K, 12, 20)
+    for prior in (whole, cells):
+        prior.see(labels)
+    torch.testing.assert_close(cells(logits), whole(logits))
+
+
+def test_between_the_middles_of_cells_the_shift_runs_evenly():
+    prior = ClassPrior(2, grid=(2, 1))
     prior.see(banded([[15, 45], [45, 15]]))
     shift = prior(torch.zeros(1, 1, 2, 8, 1))[0, 0, 0, :, 0]
     step = shift.diff()
@@ -113,8 +138,8 @@ def test_between_the_middles_of_bands_the_shift_runs_evenly():
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 50])
-def test_more_bands_than_rows_say_nothing_of_what_they_do_not_hold(height):
-    prior = ClassPrior(2, bands=7)
+def test_more_cells_than_rows_say_nothing_of_what_they_do_not_hold(height):
+    prior = ClassPrior(2, grid=(7, 1))
     prior.see(torch.zeros(1, 1, 14, 5, dtype=torch.long))
     logits = torch.randn(1, 1, 2, height, 5)
     shift = (prior(logits) - logits)[0, 0, 0, :, 0]
@@ -123,8 +148,8 @@ def test_more_bands_than_rows_say_nothing_of_what_they_do_not_hold(height):
     assert shift.max() < 1.5
 
 
-def test_bands_of_which_nothing_is_known_are_left_alone():
-    prior, logits = ClassPrior(2, bands=2).eval(), torch.randn(1, 1, 2, 2, 3)
+def test_cells_of_which_nothing_is_known_are_left_alone():
+    prior, logits = ClassPrior(2, grid=(2, 1)).eval(), torch.randn(1, 1, 2, 2, 3)
     assert torch.equal(prior(logits), logits)
     prior.train().see(torch.tensor([[255, 255], [0, 1]]))
     assert torch.equal(prior(logits)[..., 0, :], logits[..., 0, :])
@@ -165,7 +190,9 @@ def test_bf16_stays_bf16_and_is_counted_in_float32():
     [
         ({"num_classes": 0}, "ClassPrior: `num_classes` must be at least 1; got 0"),
         ({"num_classes": 2, "strength": 1.5}, r"ClassPrior: `strength` must lie in \[0, 1\]; got 1.5"),
-        ({"num_classes": 2, "bands": 0}, "ClassPrior: `bands` must be at least 1; got 0"),
+        ({"num_classes": 2, "grid": (0, 3)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(0, 3\)"),
+        ({"num_classes": 2, "grid": (3,)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(3,\)"),
+        ({"num_classes": 2, "grid": (2, 1.5)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(2, 1\.5\)"),
         ({"num_classes": 2, "ramp": -1}, "ClassPrior: `ramp` must be at least 0; got -1"),
         ({"num_classes": 2, "decay": 1.0}, r"ClassPrior: `decay` must lie in \[0, 1\); got 1.0"),
     ],
@@ -185,5 +212,5 @@ def test_bad_tensors_are_named():
 
 
 def test_repr_shows_the_arguments():
-    shown = "num_classes=3, strength=0.5, decay=0.9, bands=2, ramp=7, sync=False, ignore_index=0"
-    assert ClassPrior(3, strength=0.5, decay=0.9, bands=2, ramp=7, sync=False, ignore_index=0).extra_repr() == shown
+    shown = "num_classes=3, strength=0.5, decay=0.9, grid=(2, 4), ramp=7, sync=False, ignore_index=0"
+    assert ClassPrior(3, strength=0.5, decay=0.9, grid=(2, 4), ramp=7, sync=False, ignore_index=0).extra_repr() == shown

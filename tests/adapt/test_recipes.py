@@ -20,7 +20,7 @@ RECIPES = {
     "oracle": (Oracle, {}),
     "dacs": (DACS, {}),
     "tps": (TPS, {}),
-    "dastc": (DASTC, {"features": "neck", "warmup": 0, "class_prior_bands": 1}),
+    "dastc": (DASTC, {"features": "neck", "warmup": 0, "class_prior_grid": (1, 1)}),
     "released": (DASTC, RELEASED),
 }
 
@@ -121,7 +121,7 @@ def test_switches_and_arrangement_have_the_same_parts():
 
 def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
     recipe = make("dastc", memory=False)
-    assert recipe.parts == ARRANGEMENTS["exchange"]._replace(memory=False, warmup=0, class_prior_bands=1)
+    assert recipe.parts == ARRANGEMENTS["exchange"]._replace(memory=False, warmup=0, class_prior_grid=(1, 1))
     assert make("released", bank=False).parts == ARRANGEMENTS["released"]._replace(bank=False)
 
 
@@ -148,7 +148,7 @@ def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
         {"align": "pixel"},
         {"align": "pixel", "memory": False},
         {"class_prior_ramp": 50},
-        {"class_prior_bands": 2},
+        {"class_prior_grid": (2, 2)},
         {"warmup": 2},
         {"complementary": False, "context_consistency": 1.0},
         {"align_weight": 1.0},
