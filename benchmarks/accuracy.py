@@ -38,7 +38,7 @@ class Table(NamedTuple):
     page: str = ""  # beside that of the others, if it has one of its own
 
 
-# what was the default before the warm-up and the cells of the class prior, and before its columns
+# what was the default before the warm-up and the cells of the class prior, and before they had columns
 BEFORE = "warmup=0,class_prior_grid=(1,1)"
 BANDS = "class_prior_grid=(8,1)"
 # DACS with the settings of DA-STC, and DACS made of DA-STC's parts, so that it can have the warm-up and the prior, too

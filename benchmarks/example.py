@@ -1,4 +1,4 @@
-"""The main example as a module: benchmarks train and look at what a user does."""
+"""The examples as modules: benchmarks train and look at what a user does."""
 
 import importlib.util
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def load_example():
-    spec = importlib.util.spec_from_file_location("adapt_video", ROOT / "examples/adapt_video.py")
+def load_example(name="adapt_video"):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
