@@ -38,9 +38,10 @@ class Table(NamedTuple):
     page: str = ""  # beside that of the others, if it has one of its own
 
 
-# what was the default before the warm-up and the cells of the class prior, and before they had columns
-BEFORE = "warmup=0,class_prior_grid=(1,1)"
-BANDS = "class_prior_grid=(8,1)"
+# what was the default at first; with the warm-up and bands of the class prior; with cells of it
+OWN = "match_histograms=False"
+BEFORE = f"{OWN},warmup=0,class_prior_grid=(1,1)"
+BANDS = f"{OWN},class_prior_grid=(8,1)"
 # DACS with the settings of DA-STC, and DACS made of DA-STC's parts, so that it can have the warm-up and the prior, too
 DACS_ALIKE = "dacs(threshold=0.8,decay=0.98)"
 ONE_WAY = "source_context=False,clean_source=True,cross_frame='none',align='none'"
@@ -50,15 +51,16 @@ STREET = (
     "dacs",
     "tps",
     "dastc",
-    "dastc(class_prior=0.0)",
+    f"dastc({OWN})",
     f"dastc({BANDS})",
+    f"dastc({OWN},class_prior=0.0)",
     f"dastc({ONE_WAY})",
-    f"dastc({ONE_WAY},{BANDS})",
+    f"dastc({BANDS},{ONE_WAY})",
     f"dastc({BEFORE})",
-    "dastc(warmup=0,class_prior=0.0)",
+    f"dastc({OWN},warmup=0,class_prior=0.0)",
     "oracle",
 )
-FAR = ("source_only", "dacs", "tps", "dastc", f"dastc({BEFORE})", "dastc(warmup=0,class_prior=0.0)", "oracle")
+FAR = ("source_only", "dacs", "tps", "dastc", f"dastc({BEFORE})", f"dastc({OWN},warmup=0,class_prior=0.0)", "oracle")
 MILD = (
     "source_only",
     "dacs",
@@ -67,13 +69,13 @@ MILD = (
     "tps",
     "dastc",
     f"dastc({BEFORE})",
-    "dastc(warmup=0,class_prior=0.0)",
+    f"dastc({OWN},warmup=0,class_prior=0.0)",
     f"dastc({BEFORE},{ONE_WAY})",
     "oracle",
 )
-CAMVID = ("source_only", "dacs", DACS_ALIKE, "dastc", f"dastc({BEFORE})")
+CAMVID = ("source_only", "dacs", DACS_ALIKE, "dastc", f"dastc({OWN})", f"dastc({BEFORE})")
 # what the defaults were chosen by: DASTC's first defaults, then with other weights, then with the class prior
-FIRST, SURER = (f"warmup=0,threshold={threshold},class_prior=0.0,decay=0.99" for threshold in (0.968, 0.9))
+FIRST, SURER = (f"{OWN},warmup=0,threshold={threshold},class_prior=0.0,decay=0.99" for threshold in (0.968, 0.9))
 PRIOR = f"{BEFORE},threshold=0.9,class_prior=1.0,decay=0.99"
 CHOICES = (
     "dacs",
@@ -87,9 +89,9 @@ CHOICES = (
     f"dastc({SURER},clean_source=True)",
     f"dastc({SURER},cross_frame='agreeing')",
     f"dastc({SURER},cross_frame='none')",
-    f"dastc({SURER},match_histograms=True)",
-    "dastc(warmup=0,threshold=0.8,class_prior=0.0,decay=0.99)",
-    "dastc(warmup=0,threshold=0.9,class_prior=0.0,decay=0.98)",
+    "dastc(warmup=0,threshold=0.9,class_prior=0.0,decay=0.99,match_histograms=True)",
+    f"dastc({OWN},warmup=0,threshold=0.8,class_prior=0.0,decay=0.99)",
+    f"dastc({OWN},warmup=0,threshold=0.9,class_prior=0.0,decay=0.98)",
     f"dastc({BEFORE},threshold=0.968,class_prior=1.0,decay=0.99)",
     f"dastc({PRIOR})",
     f"dastc({PRIOR},align='cdd')",
@@ -107,10 +109,12 @@ PARTS = (
     "dacs",
     "dastc",
     f"dastc({BEFORE})",
+    f"dastc({BANDS},warmup=0)",
+    f"dastc({BANDS})",
+    f"dastc({OWN})",
     "dastc(warmup=0)",
     "dastc(warmup=300)",
     "dastc(class_prior_grid=(1,1))",
-    f"dastc({BANDS})",
     "dastc(complementary=False)",
     "dastc(complementary=False,context_consistency=1.0)",
     f"dastc({SHARED})",
@@ -134,7 +138,6 @@ PARTS = (
     "dastc(rare_probability=0.5)",
     "dastc(bank=True)",
     "dastc(class_prior=0.0)",
-    "dastc(class_prior_ramp=200)",
     "dastc(masked_target=0.5)",
     "dastc(decay=0.99)",
     "dastc --rare 0.05",

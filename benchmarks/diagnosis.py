@@ -22,7 +22,11 @@ from dastc.adapt.steps import reweighted
 
 ROOT = Path(__file__).parents[1]
 # without the warm-up, in which nothing of DA-STC would be seen
-METHODS = ("dacs", "dastc(warmup=0,class_prior=0.0)", "dastc(warmup=0,class_prior_grid=(1,1))")
+METHODS = (
+    "dacs",
+    "dastc(match_histograms=False,warmup=0,class_prior=0.0)",
+    "dastc(match_histograms=False,warmup=0,class_prior_grid=(1,1))",
+)
 RULES = ("none", "warped", "averaged")
 
 

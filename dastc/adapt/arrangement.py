@@ -41,7 +41,6 @@ class Arrangement(NamedTuple):
         class_prior: Strength, in [0, 1], with which the teacher's labels are kept from naming classes more or less
             often than the source shows them; 0 is off. See :class:`~dastc.adapt.ClassPrior`. Not a part of DA-STC.
         class_prior_grid: Rows and columns of cells of the picture that have a prior of their own, each >= 1.
-        class_prior_ramp: Steps over which that strength grows from 0; 0 starts at full.
         both_frames: Train on every frame of a clip, not on the current one alone.
         temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow.
         align: The objective of :class:`~dastc.losses.CentroidAlignmentLoss`; ``"pixel"`` pulls each pixel to the
@@ -52,7 +51,7 @@ class Arrangement(NamedTuple):
         context_consistency: Weight of the loss that what both contexts show is told alike; 0 is off. See
             :class:`~dastc.losses.ContextConsistencyLoss`. Needs the same pixels in both contexts: ``fusion="shared"``,
             or ``complementary=False``.
-        match_histograms: Give source frames the target's histograms.
+        match_histograms: Give source frames the target's histograms, in the warm-up, too.
         teacher: See :class:`~dastc.adapt.Teacher`.
         decay: Likewise.
         weighting: How confidence becomes weight; see :func:`dastc.functional.confidence_weights`.
@@ -78,14 +77,13 @@ class Arrangement(NamedTuple):
     cross_frame: CrossFrame = "averaged"
     class_prior: float = 1.0
     class_prior_grid: tuple[int, int] = (8, 8)
-    class_prior_ramp: int = 0
     both_frames: bool = True
     temporal: bool = True
     align: Objective = "infonce"
     align_weight: float = 0.1
     memory: bool = True
     context_consistency: float = 0.0
-    match_histograms: bool = False
+    match_histograms: bool = True
     teacher: TeacherMode = "ema"
     decay: float = 0.98
     weighting: Weighting = "share"
@@ -110,7 +108,6 @@ class Switches(TypedDict, total=False):
     cross_frame: CrossFrame
     class_prior: float
     class_prior_grid: tuple[int, int]
-    class_prior_ramp: int
     both_frames: bool
     temporal: bool
     align: Objective
@@ -176,7 +173,7 @@ def _check_values(parts: Arrangement) -> None:
         check_between("DASTC", name, getattr(parts, name), 0, 1)
     if not 0 <= parts.masked_target < 1:
         raise ValueError(f"DASTC: `masked_target` must lie in [0, 1); got {parts.masked_target}.")
-    for name in ("target_weight", "align_weight", "context_consistency", "class_prior_ramp", "warmup"):
+    for name in ("target_weight", "align_weight", "context_consistency", "warmup"):
         check_at_least("DASTC", name, getattr(parts, name), 0)
     check_grid("DASTC", "class_prior_grid", parts.class_prior_grid)
 
@@ -199,7 +196,6 @@ ARRANGEMENTS = {
         align="mmd",
         align_weight=0.01,
         memory=False,
-        match_histograms=True,
         decay=0.99,
         weighting="none",
         threshold=0.9,

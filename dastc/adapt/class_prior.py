@@ -27,8 +27,6 @@ class ClassPrior(nn.Module):
         grid: Rows and columns of cells of the picture that have shares of their own, each >= 1: where cameras look
             level and along the road, the sky is above, the road below and the walls are at the sides. The shift runs
             evenly from the middle of one cell to the next.
-        ramp: Number of calls in training mode over which the strength grows from 0 to full; 0 starts at full. Shares
-            that an early teacher names are confident before they are right.
         sync: Count over all ranks, if there are several.
         ignore_index: Label of the pixels that take no part.
 
@@ -53,7 +51,6 @@ class ClassPrior(nn.Module):
 
     shown: Tensor
     said: Tensor
-    calls: Tensor
 
     def __init__(
         self,
@@ -62,7 +59,6 @@ class ClassPrior(nn.Module):
         strength: float = 1.0,
         decay: float = 0.99,
         grid: tuple[int, int] = (1, 1),
-        ramp: int = 0,
         sync: bool = True,
         ignore_index: int = 255,
     ) -> None:
@@ -72,14 +68,12 @@ class ClassPrior(nn.Module):
         if not 0 <= decay < 1:
             raise ValueError(f"ClassPrior: `decay` must lie in [0, 1); got {decay}.")
         check_grid("ClassPrior", "grid", grid)
-        check_at_least("ClassPrior", "ramp", ramp, 0)
         self.num_classes, self.strength, self.decay = num_classes, strength, decay
-        self.grid, self.ramp = (grid[0], grid[1]), ramp
+        self.grid = (grid[0], grid[1])
         self.sync, self.ignore_index = sync, ignore_index
         # sums that fade, not means: what is compared are shares, and the start then needs no correction
         self.register_buffer("shown", torch.zeros(num_classes, *grid))
         self.register_buffer("said", torch.zeros(num_classes, *grid))
-        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def see(self, labels: Tensor) -> None:
@@ -109,12 +103,10 @@ class ClassPrior(nn.Module):
             # one broken frame must not spoil the running share for good
             said = logits.detach().float().softmax(dim=2).nan_to_num(0).sum(dim=(0, 1))
             self._fade("said", self._summed_in_cells(said))
-            self.calls += 1
         ratio = (_share(self.shown) + _FLOOR) / (_share(self.said) + _FLOOR)
         # nothing is known of a cell that has no pixel, or in which nothing was counted yet
         ratio = ratio.where((self.shown.sum(dim=0) > 0) & (self.said.sum(dim=0) > 0), 1)
-        strength = self.strength * (self.calls / max(self.ramp, 1)).clamp(max=1) if self.ramp else self.strength
-        shift = strength * ratio.log()
+        shift = self.strength * ratio.log()
         if self.grid != (1, 1):
             size = (logits.shape[-2], logits.shape[-1])
             shift = F.interpolate(shift.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0]
@@ -137,7 +129,7 @@ class ClassPrior(nn.Module):
         """Show the constructor's arguments."""
         return (
             f"num_classes={self.num_classes}, strength={self.strength}, decay={self.decay}, grid={self.grid}, "
-            f"ramp={self.ramp}, sync={self.sync}, ignore_index={self.ignore_index}"
+            f"sync={self.sync}, ignore_index={self.ignore_index}"
         )
 
 

@@ -113,7 +113,6 @@ class DASTC(nn.Module):
             num_classes,
             strength=parts.class_prior,
             grid=parts.class_prior_grid,
-            ramp=parts.class_prior_ramp,
             ignore_index=ignore_index,
         )
         self.feature_fusion = ShallowFeatureFusion(parts.feature_fusion)

@@ -157,19 +157,6 @@ def test_cells_of_which_nothing_is_known_are_left_alone():
         prior.see(torch.zeros(3, dtype=torch.long))
 
 
-def test_the_strength_can_grow_from_call_to_call():
-    sudden, slow = ClassPrior(K), ClassPrior(K, ramp=4)
-    for prior in (sudden, slow):
-        prior.see(labels_of([10, 20, 30, 40]))
-    logits = logits_of(shares([40, 30, 20, 10]))
-    for share in (0.25, 0.5, 0.75, 1.0, 1.0):
-        torch.testing.assert_close(slow(logits) - logits, share * (sudden(logits) - logits))
-    torch.testing.assert_close(slow.eval()(logits), slow(logits))
-    restored = ClassPrior(K, ramp=4).eval()
-    restored.load_state_dict(slow.state_dict())
-    torch.testing.assert_close(restored(logits), slow(logits))
-
-
 def test_in_evaluation_mode_nothing_is_counted():
     prior = ClassPrior(K).eval()
     before = copy.deepcopy(prior.state_dict())
@@ -193,7 +180,6 @@ def test_bf16_stays_bf16_and_is_counted_in_float32():
         ({"num_classes": 2, "grid": (0, 3)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(0, 3\)"),
         ({"num_classes": 2, "grid": (3,)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(3,\)"),
         ({"num_classes": 2, "grid": (2, 1.5)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(2, 1\.5\)"),
-        ({"num_classes": 2, "ramp": -1}, "ClassPrior: `ramp` must be at least 0; got -1"),
         ({"num_classes": 2, "decay": 1.0}, r"ClassPrior: `decay` must lie in \[0, 1\); got 1.0"),
     ],
 )
@@ -212,5 +198,5 @@ def test_bad_tensors_are_named():
 
 
 def test_repr_shows_the_arguments():
-    shown = "num_classes=3, strength=0.5, decay=0.9, grid=(2, 4), ramp=7, sync=False, ignore_index=0"
-    assert ClassPrior(3, strength=0.5, decay=0.9, grid=(2, 4), ramp=7, sync=False, ignore_index=0).extra_repr() == shown
+    shown = "num_classes=3, strength=0.5, decay=0.9, grid=(2, 4), sync=False, ignore_index=0"
+    assert ClassPrior(3, strength=0.5, decay=0.9, grid=(2, 4), sync=False, ignore_index=0).extra_repr() == shown

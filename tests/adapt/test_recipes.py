@@ -20,7 +20,7 @@ RECIPES = {
     "oracle": (Oracle, {}),
     "dacs": (DACS, {}),
     "tps": (TPS, {}),
-    "dastc": (DASTC, {"features": "neck", "warmup": 0, "class_prior_grid": (1, 1)}),
+    "dastc": (DASTC, {"features": "neck", "warmup": 0, "class_prior_grid": (1, 1), "match_histograms": False}),
     "released": (DASTC, RELEASED),
 }
 
@@ -121,7 +121,9 @@ def test_switches_and_arrangement_have_the_same_parts():
 
 def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
     recipe = make("dastc", memory=False)
-    assert recipe.parts == ARRANGEMENTS["exchange"]._replace(memory=False, warmup=0, class_prior_grid=(1, 1))
+    assert recipe.parts == ARRANGEMENTS["exchange"]._replace(
+        memory=False, warmup=0, class_prior_grid=(1, 1), match_histograms=False
+    )
     assert make("released", bank=False).parts == ARRANGEMENTS["released"]._replace(bank=False)
 
 
@@ -147,7 +149,6 @@ def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
         {"align": "mmd"},
         {"align": "pixel"},
         {"align": "pixel", "memory": False},
-        {"class_prior_ramp": 50},
         {"class_prior_grid": (2, 2)},
         {"warmup": 2},
         {"complementary": False, "context_consistency": 1.0},
@@ -451,7 +452,11 @@ def test_the_student_sees_augmented_frames_alone(name):
         ({"threshold": 2.0}, ValueError, r"`threshold` must lie in [0, 1]; got 2.0"),
         ({"decay": -1.0}, ValueError, r"`decay` must lie in [0, 1]; got -1.0"),
         ({"context_consistency": 1.0}, ValueError, "`context_consistency` needs `source_context`, and fusion='shared'"),
-        ({"class_prior_ramp": -1}, ValueError, "`class_prior_ramp` must be at least 0; got -1"),
+        (
+            {"class_prior_grid": (8, 0)},
+            ValueError,
+            "`class_prior_grid` must be (rows, columns), two whole numbers of at least 1; got (8, 0)",
+        ),
         ({"warmup": -1}, ValueError, "`warmup` must be at least 0; got -1"),
         ({"align_weight": -0.1}, ValueError, "`align_weight` must be at least 0; got -0.1"),
     ],
