@@ -116,8 +116,12 @@ def look(recipe, seen, clips):
 def curve(axis, records, value, **style):
     for number, (method, record) in enumerate(records.items()):
         steps = [one["step"] for one in record["looks"]]
-        axis.plot(steps, [value(one) for one in record["looks"]], color=f"C{number}", label=method, **style)
+        axis.plot(steps, [value(one) for one in record["looks"]], color=f"C{number}", label=broken(method), **style)
     axis.set_xlabel("step")
+
+
+def broken(method):
+    return method.replace(",", ",\n  ")  # a legend is narrow
 
 
 def draw_labels(records, path):
@@ -145,7 +149,7 @@ def draw_classes(records, path):
     for axis, measure in zip(axes, ("recall", "precision"), strict=True):
         for number, (method, record) in enumerate(records.items()):
             at = [i + 0.8 * (number + 0.5) / len(records) - 0.4 for i in range(len(record["names"]))]
-            axis.bar(at, record["looks"][-1]["used"][measure], 0.8 / len(records), label=method)
+            axis.bar(at, record["looks"][-1]["used"][measure], 0.8 / len(records), label=broken(method))
             axis.set_xticks(range(len(record["names"])), record["names"])
         axis.set_ylabel(f"{measure} of the labels, last look", fontsize=9)
     axes[0].legend(fontsize=8, ncols=2)
@@ -173,7 +177,7 @@ def draw_gradients(records, path):
             axis.set_ylabel(f"{measure} of the gradient", fontsize=9)
             axis.set_xlabel("step")
         column[0].set_yscale("log")
-        column[0].set_title(method, fontsize=9)
+        column[0].set_title(broken(method), fontsize=8)
         column[0].legend(fontsize=8)
         column[1].axhline(0, color="0.8")
     save(figure, path)
