@@ -73,7 +73,7 @@ def test_scalars():
         with _raises(ValueError, f"f: `a` must be at least 2; got {value}."):
             check_at_least("f", "a", value, 2)
     check_grid("f", "a", (1, 3))
-    for grid in ((1,), (0, 3), (2, 1.5), (2, float("nan"))):
+    for grid in (8, (1,), (0, 3), (2, 1.5), (2, float("nan"))):
         rule = "must be (rows, columns), two whole numbers of at least 1"
         with _raises(ValueError, f"f: `a` {rule}; got {grid}."):
             check_grid("f", "a", grid)

@@ -56,7 +56,7 @@ def check_at_least(caller: str, name: str, value: float, low: float) -> None:
 
 def check_grid(caller: str, name: str, grid: Sequence[int]) -> None:
     """Check that there are rows and columns, at least one of each."""
-    if len(grid) != 2 or any(not n >= 1 or n % 1 != 0 for n in grid):
+    if not isinstance(grid, Sequence) or len(grid) != 2 or any(not n >= 1 or n % 1 != 0 for n in grid):
         raise ValueError(f"{caller}: `{name}` must be (rows, columns), two whole numbers of at least 1; got {grid}.")
 
 
