@@ -9,6 +9,7 @@ for understanding, never for training. Records: benchmarks/results/diagnosis/str
 
 import argparse
 import json
+import re
 from math import nan
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def curve(axis, records, value, **style):
 
 
 def broken(method):
-    return method.replace(",", ",\n  ")  # a legend is narrow
+    return re.sub(r",(?=[a-z])", ",\n  ", method)  # before each name: a legend is narrow
 
 
 def draw_labels(records, path):
