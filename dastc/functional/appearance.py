@@ -77,8 +77,9 @@ def match_histograms(frames: Tensor, reference: Tensor) -> Tensor:
     check_dtype("match_histograms", "reference", reference, "float")
     values = reference.detach()[:, -1:].flatten(3).sort(dim=-1).values.to(frames.dtype)  # (B, 1, 3, P')
     flat = frames.detach().flatten(3)  # (B, T, 3, P)
-    rank = flat.argsort(dim=-1, stable=True).argsort(dim=-1)
     pixels, wanted = flat.shape[-1], values.shape[-1]
-    index = (rank * (wanted - 1) + (pixels - 1) // 2) // max(pixels - 1, 1)
-    matched = values.expand(-1, sizes["T"], -1, -1).gather(-1, index)
+    rank = torch.arange(pixels, device=flat.device)
+    by_rank = values[..., (rank * (wanted - 1) + (pixels - 1) // 2) // max(pixels - 1, 1)]
+    # sorting once: the value of each rank goes where the pixel of that rank is
+    matched = flat.new_empty(flat.shape).scatter_(-1, flat.argsort(dim=-1, stable=True), by_rank.expand_as(flat))
     return matched.view(frames.shape)

@@ -90,12 +90,7 @@ def banded(rows, width=60):
 
 
 def test_each_row_of_cells_is_said_as_the_source_shows_it():
-    shown = [
-        [30, 20, 10, 0],
-        [30, 20, 10, 0],
-        [0, 10, 20, 30],
-        [0, 20, 20, 20],
-    ]  # four rows of labels in two bands of cells
+    shown = [[30, 20, 10, 0], [30, 20, 10, 0], [0, 10, 20, 30], [0, 20, 20, 20]]  # two rows for each of two cells
     prior = ClassPrior(K, grid=(2, 1))
     prior.see(banded(shown).expand(3, 1, 4, 60))
     torch.testing.assert_close(prior.shown[:, 0, 0], shares([60, 40, 20, 0]))
