@@ -52,6 +52,8 @@ class Arrangement(NamedTuple):
             :class:`~dastc.losses.ContextConsistencyLoss`. Needs the same pixels in both contexts: ``fusion="shared"``,
             or ``complementary=False``.
         match_histograms: Give source frames the target's histograms, in the warm-up, too.
+        histogram_grid: Rows and columns of windows of the picture that are matched each by itself, each >= 1; see
+            :func:`dastc.functional.match_histograms`. More than one is not a part of DA-STC.
         teacher: See :class:`~dastc.adapt.Teacher`.
         decay: Likewise.
         weighting: How confidence becomes weight; see :func:`dastc.functional.confidence_weights`.
@@ -84,6 +86,7 @@ class Arrangement(NamedTuple):
     memory: bool = True
     context_consistency: float = 0.0
     match_histograms: bool = True
+    histogram_grid: tuple[int, int] = (3, 1)
     teacher: TeacherMode = "ema"
     decay: float = 0.98
     weighting: Weighting = "share"
@@ -115,6 +118,7 @@ class Switches(TypedDict, total=False):
     memory: bool
     context_consistency: float
     match_histograms: bool
+    histogram_grid: tuple[int, int]
     teacher: TeacherMode
     decay: float
     weighting: Weighting
@@ -175,7 +179,8 @@ def _check_values(parts: Arrangement) -> None:
         raise ValueError(f"DASTC: `masked_target` must lie in [0, 1); got {parts.masked_target}.")
     for name in ("target_weight", "align_weight", "context_consistency", "warmup"):
         check_at_least("DASTC", name, getattr(parts, name), 0)
-    check_grid("DASTC", "class_prior_grid", parts.class_prior_grid)
+    for name in ("class_prior_grid", "histogram_grid"):
+        check_grid("DASTC", name, getattr(parts, name))
 
 
 ARRANGEMENTS = {
@@ -196,6 +201,7 @@ ARRANGEMENTS = {
         align="mmd",
         align_weight=0.01,
         memory=False,
+        histogram_grid=(1, 1),
         decay=0.99,
         weighting="none",
         threshold=0.9,

@@ -130,7 +130,8 @@ class DASTC(nn.Module):
         source, target = check_pair("DASTC.step", source, target)
         self.teacher.update()
         if self.parts.match_histograms:
-            source = source._replace(frames=match_histograms(source.frames, target.frames))
+            matched = match_histograms(source.frames, target.frames, grid=self.parts.histogram_grid)
+            source = source._replace(frames=matched)
         self.steps += 1
         if self.parts.class_prior > 0:
             self.class_prior.see(source.labels)  # type: ignore[arg-type]  # check_pair saw the labels

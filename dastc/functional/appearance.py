@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
+from dastc._core.checks import check_at_least, check_between, check_dtype, check_grid, check_shape
 
 __all__ = ["hide_blocks", "match_histograms"]
 
@@ -43,14 +43,17 @@ def hide_blocks(frames: Tensor, share: float, *, block: int, generator: torch.Ge
     return frames.masked_fill(hidden[..., : sizes["H"], : sizes["W"]], 0)
 
 
-def match_histograms(frames: Tensor, reference: Tensor) -> Tensor:
+def match_histograms(frames: Tensor, reference: Tensor, *, grid: tuple[int, int] = (1, 1)) -> Tensor:
     """Give each channel of each frame the distribution of values of the reference clip's current frame.
 
-    Pixels keep their order within a channel; their values become those of the reference of the same rank.
+    Pixels keep their order within a channel; their values become those of the reference of the same rank. With a grid
+    each window of the picture is matched to the same window of the reference: above the horizon to what is above it.
 
     Args:
         frames: The frames to change.
         reference: The clip to look like; its last frame is read.
+        grid: Rows and columns of windows, each >= 1, and no more than there are pixels. Each window reaches to the
+            middle of the next, and fades into it, so that no seam is left.
 
     Shape:
         - frames: ``(B, T, 3, H, W)``, float.
@@ -58,11 +61,12 @@ def match_histograms(frames: Tensor, reference: Tensor) -> Tensor:
         - output: like ``frames``, without gradient.
 
     Raises:
-        ValueError: If the shapes do not fit.
+        ValueError: If the shapes do not fit, or ``grid`` is no pair of numbers.
         TypeError: If a tensor is not float.
 
     Source:
-        METHOD 1.2 and 13.1: source frames are matched to the current target frame, channel by channel.
+        METHOD 1.2 and 13.1: source frames are matched to the current target frame, channel by channel. The grid is
+        ours.
 
     Example:
         >>> import torch
@@ -72,14 +76,46 @@ def match_histograms(frames: Tensor, reference: Tensor) -> Tensor:
         tensor([[30., 10., 20.]])
     """
     sizes = check_shape("match_histograms", "frames", frames, "B T 3 H W", {"3": 3})
-    check_shape("match_histograms", "reference", reference, "B T' 3 H' W'", {"3": 3, "B": sizes["B"]})
+    of = check_shape("match_histograms", "reference", reference, "B T' 3 H' W'", {"3": 3, "B": sizes["B"]})
     check_dtype("match_histograms", "frames", frames, "float")
     check_dtype("match_histograms", "reference", reference, "float")
-    values = reference.detach()[:, -1:].flatten(3).sort(dim=-1).values.to(frames.dtype)  # (B, 1, 3, P')
-    flat = frames.detach().flatten(3)  # (B, T, 3, P)
+    check_grid("match_histograms", "grid", grid)
+    frames, reference = frames.detach(), reference.detach()[:, -1:]
+    rows, columns = (max(1, min(cells, sizes[axis], of[axis + "'"])) for cells, axis in zip(grid, "HW", strict=True))
+    if rows * columns == 1:
+        return _matched(frames, reference)
+    out = frames.new_zeros(frames.shape, dtype=torch.promote_types(frames.dtype, torch.float32))
+    for row in range(rows):
+        y, y_of = _window(sizes["H"], rows, row), _window(of["H'"], rows, row)
+        for column in range(columns):
+            x, x_of = _window(sizes["W"], columns, column), _window(of["W'"], columns, column)
+            share = _hat(sizes["H"], rows, row, out).unsqueeze(1) * _hat(sizes["W"], columns, column, out)
+            out[..., y, x] += share[y, x] * _matched(frames[..., y, x], reference[..., y_of, x_of])
+    return out.to(frames.dtype)
+
+
+def _matched(frames: Tensor, reference: Tensor) -> Tensor:
+    values = reference.flatten(3).sort(dim=-1).values.to(frames.dtype)  # (B, 1, 3, P')
+    flat = frames.flatten(3)  # (B, T, 3, P)
     pixels, wanted = flat.shape[-1], values.shape[-1]
     rank = torch.arange(pixels, device=flat.device)
     by_rank = values[..., (rank * (wanted - 1) + (pixels - 1) // 2) // max(pixels - 1, 1)]
     # sorting once: the value of each rank goes where the pixel of that rank is
     matched = flat.new_empty(flat.shape).scatter_(-1, flat.argsort(dim=-1, stable=True), by_rank.expand_as(flat))
     return matched.view(frames.shape)
+
+
+def _window(size: int, cells: int, index: int) -> slice:
+    """Return the pixels on which :func:`_hat` is above 0."""
+    if cells == 1:
+        return slice(0, size)
+    first, after = ((index - 1) * (size - 1), (index + 1) * (size - 1))  # times cells - 1: whole numbers
+    return slice(max(0, first // (cells - 1) + 1), min(size, -(-after // (cells - 1))))
+
+
+def _hat(size: int, cells: int, index: int, like: Tensor) -> Tensor:
+    """Fade from 1 in the middle of one cell to 0 in that of the next; over all cells the sum is 1."""
+    if cells == 1:
+        return like.new_ones(size)
+    away = torch.arange(size, device=like.device, dtype=like.dtype) * (cells - 1) / (size - 1) - index
+    return (1 - away.abs()).clamp(min=0)

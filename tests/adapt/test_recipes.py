@@ -11,6 +11,7 @@ from dastc.adapt import ARRANGEMENTS, DACS, DASTC, TPS, Arrangement, Oracle, Sou
 from dastc.adapt.arrangement import Switches
 from dastc.adapt.clip_template import ClipTemplate
 from dastc.adapt.steps import reweighted, segment, segmentation_loss
+from dastc.functional import match_histograms
 from dastc.models import TinySegmenter, VideoSegmenter
 
 K, SIZE = 4, (16, 24)
@@ -203,6 +204,13 @@ def test_the_warm_up_trains_on_the_clean_source_alone(name):
     assert (recipe.class_prior.shown.sum() > 0) == (recipe.parts.class_prior > 0)
     assert "in_target" in recipe.step(source, target) | recipe.step(source, target)
     assert asked
+
+
+@pytest.mark.parametrize(("grid", "switch"), [((3, 1), {}), ((1, 1), {"histogram_grid": (1, 1)})])
+def test_the_source_gets_the_histograms_of_the_target_window_by_window(grid, switch):
+    recipe, (source, target) = make("dastc", augment=same, match_histograms=True, warmup=1, **switch), clips()
+    matched = source._replace(frames=match_histograms(source.frames, target.frames, grid=grid))
+    torch.testing.assert_close(recipe.step(source, target)["total"], loss_of(recipe, matched))
 
 
 def test_a_recipe_restored_in_the_warm_up_still_has_the_rest_of_it():
@@ -456,6 +464,11 @@ def test_the_student_sees_augmented_frames_alone(name):
             {"class_prior_grid": (8, 0)},
             ValueError,
             "`class_prior_grid` must be (rows, columns), two whole numbers of at least 1; got (8, 0)",
+        ),
+        (
+            {"histogram_grid": (3,)},
+            ValueError,
+            "`histogram_grid` must be (rows, columns), two whole numbers of at least 1; got (3,)",
         ),
         ({"warmup": -1}, ValueError, "`warmup` must be at least 0; got -1"),
         ({"align_weight": -0.1}, ValueError, "`align_weight` must be at least 0; got -0.1"),

@@ -84,6 +84,66 @@ def test_only_the_order_of_the_frames_matters(seed):
     assert torch.equal(match_histograms(frames.exp() * 3 - 1, reference), match_histograms(frames, reference))
 
 
+GRIDS = st.tuples(st.integers(1, 4), st.integers(1, 4))
+
+
+@given(SEEDS, SIZES, GRIDS)
+def test_windows_are_matched_each_by_itself_and_fade_into_each_other(seed, sizes, grid):
+    h, w, height, width = sizes
+    frames, reference = _clip(seed, 2, 2, h, w), _clip(seed + 1, 2, 1, height, width)
+    rows, columns = min(grid[0], h, height), min(grid[1], w, width)
+    want = torch.zeros_like(frames)
+    for i in range(rows):
+        for j in range(columns):
+            shares = [_fade(size, cells, k) for size, cells, k in ((h, rows, i), (w, columns, j))]
+            there = [_fade(size, cells, k) for size, cells, k in ((height, rows, i), (width, columns, j))]
+            (y, x), (y_of, x_of) = ([fade.nonzero().flatten() for fade in fades] for fades in (shares, there))
+            window = match_histograms(frames[..., y, :][..., x], reference[..., y_of, :][..., x_of])
+            share = shares[0].unsqueeze(1) * shares[1]
+            placed = torch.zeros_like(frames)
+            placed[..., int(y[0]) : int(y[-1]) + 1, int(x[0]) : int(x[-1]) + 1] = window
+            want += share * placed
+    assert torch.allclose(match_histograms(frames, reference, grid=grid), want, atol=1e-9)
+
+
+def _fade(size, cells, index):
+    """From 1 in the middle of a window to 0 in that of the next; exact in where it is 0."""
+    away = [abs(i * (cells - 1) - index * (size - 1)) for i in range(size)]
+    shares = [1.0 if cells == 1 else max(0, size - 1 - far) / (size - 1) for far in away]
+    return torch.tensor(shares, dtype=torch.float64, device=DEVICE)
+
+
+@given(SEEDS, SIZES, GRIDS)
+def test_a_grid_keeps_what_is_alike_and_a_reference_of_one_value(seed, sizes, grid):
+    h, w, height, width = sizes
+    frames = _clip(seed, 2, 2, h, w)
+    assert torch.allclose(match_histograms(frames[:, :1], frames[:, :1], grid=grid), frames[:, :1])
+    flat = torch.full((2, 1, 3, height, width), 2.5, device=DEVICE, dtype=torch.float64)
+    assert torch.allclose(match_histograms(frames, flat, grid=grid), torch.full_like(frames, 2.5))
+
+
+def test_what_lies_beyond_the_next_window_does_not_matter():
+    frames, reference = _clip(0, 1, 1, 9, 9), _clip(1, 1, 1, 9, 9)
+    other = reference.clone()
+    other[..., 4:, :] = 7
+    out, changed = (match_histograms(frames, one, grid=(3, 1)) for one in (reference, other))
+    assert torch.equal(out[..., 0, :], changed[..., 0, :])
+    assert not torch.equal(out[..., 1, :], changed[..., 1, :])
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (3, 1), (2, 2)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_dtype_layout_and_gradient_with_a_grid(dtype, grid):
+    frames, reference = _clip(0, 2, 3, 6, 5, dtype).requires_grad_(), _clip(1, 2, 1, 6, 5, dtype)
+    out = match_histograms(frames, reference, grid=grid)
+    assert out.dtype == dtype
+    assert not out.requires_grad
+    exact = match_histograms(frames.double(), reference.double(), grid=grid)
+    assert torch.allclose(out.double(), exact, rtol=0, atol=4 * torch.finfo(dtype).eps)
+    channels_last = frames.detach().permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    assert torch.equal(match_histograms(channels_last, reference, grid=grid), out)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_dtype_and_gradient(dtype):
     frames, reference = _clip(0, 2, 3, 4, 5, dtype).requires_grad_(), _clip(1, 2, 1, 4, 5).requires_grad_()
@@ -96,13 +156,15 @@ def test_dtype_and_gradient(dtype):
 def test_compiles_without_a_graph_break():
     compiled = torch.compile(match_histograms, fullgraph=True, backend="aot_eager")
     frames, reference = _clip(0, 2, 3, 4, 5), _clip(1, 2, 1, 6, 7)
-    assert torch.equal(compiled(frames, reference), match_histograms(frames, reference))
+    for grid in ((1, 1), (3, 2)):
+        assert torch.equal(compiled(frames, reference, grid=grid), match_histograms(frames, reference, grid=grid))
 
 
 def test_an_empty_batch_and_one_pixel():
-    assert match_histograms(_clip(0, 0, 3, 4, 5), _clip(1, 0, 1, 6, 7)).shape == (0, 3, 3, 4, 5)
     frames, reference = _clip(0, 2, 3, 4, 5), _clip(1, 2, 1, 1, 1)
-    assert torch.equal(match_histograms(frames, reference), reference.expand_as(frames))
+    for grid in ((1, 1), (3, 2)):
+        assert match_histograms(_clip(0, 0, 3, 4, 5), _clip(1, 0, 1, 6, 7), grid=grid).shape == (0, 3, 3, 4, 5)
+        assert torch.equal(match_histograms(frames, reference, grid=grid), reference.expand_as(frames))
 
 
 _F = torch.zeros(2, 1, 3, 4, 5)
@@ -122,6 +184,13 @@ _F = torch.zeros(2, 1, 3, 4, 5)
 def test_errors(frames, reference, kind, text):
     with _raises(kind, f"match_histograms: {text}"):
         match_histograms(frames, reference)
+
+
+@pytest.mark.parametrize("grid", [(0, 1), (3,), 3, (1.5, 1)])
+def test_a_bad_grid_is_named(grid):
+    text = f"`grid` must be (rows, columns), two whole numbers of at least 1; got {grid}."
+    with _raises(ValueError, f"match_histograms: {text}"):
+        match_histograms(_F, _F, grid=grid)
 
 
 @given(SEEDS, st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.floats(0, 1))
