@@ -52,8 +52,8 @@ def match_histograms(frames: Tensor, reference: Tensor, *, grid: tuple[int, int]
     Args:
         frames: The frames to change.
         reference: The clip to look like; its last frame is read.
-        grid: Rows and columns of windows, each >= 1, and no more than there are pixels. Each window reaches to the
-            middle of the next, and fades into it, so that no seam is left.
+        grid: Rows and columns of windows, each >= 1; a picture with fewer pixels than that has a window for each. A
+            window reaches to the middle of the next and fades into it, so that no seam is left.
 
     Shape:
         - frames: ``(B, T, 3, H, W)``, float.
@@ -109,7 +109,7 @@ def _window(size: int, cells: int, index: int) -> slice:
     """Return the pixels on which :func:`_hat` is above 0."""
     if cells == 1:
         return slice(0, size)
-    first, after = ((index - 1) * (size - 1), (index + 1) * (size - 1))  # times cells - 1: whole numbers
+    first, after = (index - 1) * (size - 1), (index + 1) * (size - 1)  # times cells - 1: whole numbers
     return slice(max(0, first // (cells - 1) + 1), min(size, -(-after // (cells - 1))))
 
 
