@@ -54,9 +54,11 @@ PARTS_OFF = (
     "dastc(cross_frame='none')",
     "dastc(align='none')",
 )
+AS_LONG = "dacs --steps 700"  # takes as long as 600 steps of DA-STC, or a little longer
 STREET = (
     "source_only",
     "dacs",
+    AS_LONG,
     "tps",
     "dastc",
     *PARTS_OFF,
