@@ -38,12 +38,12 @@ class Table(NamedTuple):
     page: str = ""  # beside that of the others, if it has one of its own
 
 
-# what was the default at first; with the warm-up and bands of the class prior; with cells of it; with the target's
-# histograms, matched over the whole picture
-WHOLE = "histogram_grid=(1,1)"
+# what the default was: at first; with the warm-up and bands of the class prior; with cells of it (OWN alone); with the
+# target's histograms, matched over the whole picture
 OWN = "match_histograms=False"
 BEFORE = f"{OWN},warmup=0,class_prior_grid=(1,1)"
 BANDS = f"{OWN},class_prior_grid=(8,1)"
+WHOLE = "histogram_grid=(1,1)"
 # DACS with the settings of DA-STC, and DACS made of DA-STC's parts, so that it can have the warm-up and the prior, too
 DACS_ALIKE = "dacs(threshold=0.8,decay=0.98)"
 ONE_WAY = "source_context=False,clean_source=True,cross_frame='none',align='none'"

@@ -87,10 +87,11 @@ def match_histograms(frames: Tensor, reference: Tensor, *, grid: tuple[int, int]
     out = frames.new_zeros(frames.shape, dtype=torch.promote_types(frames.dtype, torch.float32))
     for row in range(rows):
         y, y_of = _window(sizes["H"], rows, row), _window(of["H'"], rows, row)
+        down = _hat(sizes["H"], rows, row, out)[y].unsqueeze(1)
         for column in range(columns):
             x, x_of = _window(sizes["W"], columns, column), _window(of["W'"], columns, column)
-            share = _hat(sizes["H"], rows, row, out).unsqueeze(1) * _hat(sizes["W"], columns, column, out)
-            out[..., y, x] += share[y, x] * _matched(frames[..., y, x], reference[..., y_of, x_of])
+            share = down * _hat(sizes["W"], columns, column, out)[x]
+            out[..., y, x] += share * _matched(frames[..., y, x], reference[..., y_of, x_of])
     return out.to(frames.dtype)
 
 
@@ -115,7 +116,5 @@ def _window(size: int, cells: int, index: int) -> slice:
 
 def _hat(size: int, cells: int, index: int, like: Tensor) -> Tensor:
     """Fade from 1 in the middle of one cell to 0 in that of the next; over all cells the sum is 1."""
-    if cells == 1:
-        return like.new_ones(size)
-    away = torch.arange(size, device=like.device, dtype=like.dtype) * (cells - 1) / (size - 1) - index
+    away = torch.arange(size, device=like.device, dtype=like.dtype) * (cells - 1) / max(size - 1, 1) - index
     return (1 - away.abs()).clamp(min=0)
