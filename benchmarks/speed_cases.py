@@ -1,6 +1,6 @@
 """The operators of dastc at the sizes of the paper, each with everything that computes the same."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import plain
@@ -64,27 +64,38 @@ def x_of(*size: int) -> str:
     return "x".join(map(str, size))
 
 
-def random_labels(shape: tuple[int, ...], rng: torch.Generator, device: str, classes: int = CLASSES) -> Tensor:
+def seeded(device: str) -> torch.Generator:
+    return torch.Generator(device).manual_seed(0)
+
+
+def normal(shape: Sequence[int], rng: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=rng, device=rng.device)
+
+
+def uniform(shape: Sequence[int], rng: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=rng, device=rng.device)
+
+
+def random_labels(shape: tuple[int, ...], rng: torch.Generator, classes: int = CLASSES) -> Tensor:
     """Regions of one class, and about a tenth ignored."""
     *outer, height, width = shape
-    small = torch.randint(0, classes, (*outer, max(1, height // 16), max(1, width // 16)), generator=rng)
-    labels = F.interpolate(small.float().flatten(0, -3).unsqueeze(1), size=(height, width), mode="nearest")
-    labels = labels.long().view(shape)
-    return labels.where(torch.rand(shape, generator=rng) >= 0.1, IGNORE).to(device)
+    small = uniform((*outer, max(1, height // 16), max(1, width // 16)), rng) * classes
+    labels = F.interpolate(small.flatten(0, -3).unsqueeze(1), size=(height, width), mode="nearest")
+    labels = labels.long().clamp(max=classes - 1).view(shape)
+    return labels.where(uniform(shape, rng) >= 0.1, IGNORE)
 
 
-def random_flow(shape: tuple[int, ...], rng: torch.Generator, device: str) -> Tensor:
+def random_flow(shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     """Smooth motion of some pixels."""
     *outer, height, width = shape
-    small = torch.randn((*outer, max(2, height // 16), max(2, width // 16)), generator=rng) * height / 64
-    return F.interpolate(small.flatten(0, -4), size=(height, width), mode="bilinear").view(shape).to(device)
+    small = normal((*outer, max(2, height // 16), max(2, width // 16)), rng) * height / 64
+    return F.interpolate(small.flatten(0, -4), size=(height, width), mode="bilinear").view(shape)
 
 
-def random_clip(batch: int, size: tuple[int, int], rng: torch.Generator, device: str, classes: int = CLASSES) -> Clip:
-    frames = torch.randn((batch, 2, 3, *size), generator=rng).to(device)
-    labels = random_labels((batch, 2, *size), rng, device, classes)
-    flow = random_flow((batch, 1, 2, *size), rng, device)
-    return Clip(frames, labels, flow, torch.rand((batch, 2, *size), generator=rng).to(device))
+def random_clip(batch: int, size: tuple[int, int], rng: torch.Generator, classes: int = CLASSES) -> Clip:
+    frames = normal((batch, 2, 3, *size), rng)
+    labels = random_labels((batch, 2, *size), rng, classes)
+    return Clip(frames, labels, random_flow((batch, 1, 2, *size), rng), uniform((batch, 2, *size), rng))
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,9 +111,9 @@ def fused(operator: str, x: Tensor, call: Callable[[], tuple[Tensor, ...]], **si
 
 def flow_warps(sizes: Sizes, batch: int, device: str) -> Cases:
     for height, width, channels in dict.fromkeys([*sizes.features, (*sizes.frames, CLASSES)]):
-        rng = torch.Generator().manual_seed(0)
-        x = torch.randn((batch, channels, height, width), generator=rng).to(device).requires_grad_()
-        flow = random_flow((batch, 2, height, width), rng, device).requires_grad_()
+        rng = seeded(device)
+        x = normal((batch, channels, height, width), rng).requires_grad_()
+        flow = random_flow((batch, 2, height, width), rng).requires_grad_()
         once = compiled(flow_warp_reference)
         yield Case(
             f"{x_of(channels, height, width)}, batch {batch}",
@@ -119,10 +130,10 @@ def flow_warps(sizes: Sizes, batch: int, device: str) -> Cases:
 
 def class_pools(sizes: Sizes, batch: int, device: str) -> Cases:
     for height, width, channels in sizes.features:
-        rng = torch.Generator().manual_seed(0)
-        x = torch.randn((batch, channels, height, width), generator=rng).to(device).requires_grad_()
-        labels = random_labels((batch, height, width), rng, device)
-        weights = torch.rand(labels.shape, generator=rng).to(device)
+        rng = seeded(device)
+        x = normal((batch, channels, height, width), rng).requires_grad_()
+        labels = random_labels((batch, height, width), rng)
+        weights = uniform(labels.shape, rng)
         once = compiled(class_pool_reference)
 
         def pool(x, labels, weights, backend):
@@ -147,9 +158,9 @@ def class_pools(sizes: Sizes, batch: int, device: str) -> Cases:
 def label_readings(sizes: Sizes, batch: int, device: str) -> Cases:
     for grid in sizes.grids:
         for form in ("own", "flow", "flow and previous"):
-            rng = torch.Generator().manual_seed(0)
-            logits, previous = ((torch.randn((batch, CLASSES, *grid), generator=rng) * 4).to(device) for _ in range(2))
-            given = {"flow": random_flow((batch, 2, *sizes.frames), rng, device), "previous": previous}
+            rng = seeded(device)
+            logits, previous = ((normal((batch, CLASSES, *grid), rng) * 4) for _ in range(2))
+            given = {"flow": random_flow((batch, 2, *sizes.frames), rng), "previous": previous}
             given = {name: x for name, x in given.items() if name in form}
             once = compiled(plain.pseudo_labels)  # the reference in one piece: Inductor makes pieces of its own
 
@@ -169,10 +180,10 @@ def label_readings(sizes: Sizes, batch: int, device: str) -> Cases:
 
 
 def pastings(sizes: Sizes, batch: int, device: str) -> Cases:
-    rng = torch.Generator().manual_seed(0)
-    front, back = (random_clip(batch, sizes.frames, rng, device) for _ in range(2))
+    rng = seeded(device)
+    front, back = (random_clip(batch, sizes.frames, rng) for _ in range(2))
     leaves = front.frames.requires_grad_(), back.frames.requires_grad_()
-    table = (torch.rand((batch, CLASSES), generator=rng) < 0.5).to(device)
+    table = uniform((batch, CLASSES), rng) < 0.5
     once = compiled(clip_paste_reference)
 
     def by_hand():
@@ -204,10 +215,10 @@ def pastings(sizes: Sizes, batch: int, device: str) -> Cases:
 
 def comparisons(sizes: Sizes, batch: int, device: str) -> Cases:
     for grid in sizes.grids:
-        rng = torch.Generator().manual_seed(0)
-        logits = (torch.randn((batch, CLASSES, *grid), generator=rng) * 4).to(device).requires_grad_()
-        labels = random_labels((batch, *sizes.frames), rng, device)
-        weights = torch.rand(labels.shape, generator=rng).to(device)
+        rng = seeded(device)
+        logits = (normal((batch, CLASSES, *grid), rng) * 4).requires_grad_()
+        labels = random_labels((batch, *sizes.frames), rng)
+        weights = uniform(labels.shape, rng)
         once = compiled(_whole_cross_entropy)
         here = (logits, labels, weights)
 
@@ -238,8 +249,8 @@ def kernels(sizes: Sizes, batch: int, device: str) -> Cases:
     if batch != sizes.batches[0]:
         return  # centroids are of the whole batch
     for width in dict.fromkeys(d for _, _, d in sizes.features):
-        rng = torch.Generator().manual_seed(0)
-        source, target = (torch.randn((CLASSES, width), generator=rng).to(device).requires_grad_() for _ in range(2))
+        rng = seeded(device)
+        source, target = (normal((CLASSES, width), rng).requires_grad_() for _ in range(2))
         there = torch.ones(CLASSES, dtype=torch.bool, device=device)
         once = compiled(centroid_kernel_reference)
         here = (source, target)

@@ -7,7 +7,21 @@ from contextlib import contextmanager
 import torch
 from meters import Case, summary, time_rounds
 from plain_step import PlainStep
-from speed_cases import CLASSES, COMPILED, FUSED, PLAIN, REFERENCE, Cases, Sizes, compiled, fused, random_clip, x_of
+from speed_cases import (
+    CLASSES,
+    COMPILED,
+    FUSED,
+    PLAIN,
+    REFERENCE,
+    Cases,
+    Sizes,
+    compiled,
+    fused,
+    normal,
+    random_clip,
+    seeded,
+    x_of,
+)
 from torch import Tensor, nn
 
 from dastc import Clip
@@ -54,16 +68,14 @@ def steps(sizes: Sizes, batch: int, device: str) -> Cases:
 def step_case(
     name: str, batch: int, frames: tuple[int, int], features: tuple[int, int, int], classes: int, device: str
 ) -> Case:
-    rng = torch.Generator().manual_seed(0)
-    source, target = (random_clip(batch, frames, rng, device, classes)._replace(weights=None) for _ in range(2))
+    rng = seeded(device)
+    source, target = (random_clip(batch, frames, rng, classes)._replace(weights=None) for _ in range(2))
     channels, *grid = features
     answers = []
     for call in range(3):  # the teacher on the target, the student on both fused clips
         # nobody looks at the teacher's features
         shapes = (2 * batch, channels if call else 1, *grid), (2 * batch, classes, *grid)
-        pair = [
-            torch.randn(shape, generator=rng).to(device) * scale for shape, scale in zip(shapes, (1, 4), strict=True)
-        ]
+        pair = [normal(shape, rng) * scale for shape, scale in zip(shapes, (1, 4), strict=True)]
         answers.append(tuple(x.requires_grad_(call > 0) for x in pair))
     by_hand = PlainStep(classes)
 
@@ -144,8 +156,8 @@ def share(
     recipe = DASTC(model, classes, features=tap, warmup=0).to(device)
     optimizer = torch.optim.AdamW(recipe.model.parameters(), lr=1e-3)
     own = step_case(OWN, batch, frames, features, classes, device)
-    rng = torch.Generator().manual_seed(0)
-    source, target = (random_clip(batch, frames, rng, device, classes)._replace(weights=None) for _ in range(2))
+    rng = seeded(device)
+    source, target = (random_clip(batch, frames, rng, classes)._replace(weights=None) for _ in range(2))
 
     def whole() -> tuple[Tensor, ...]:
         optimizer.zero_grad()

@@ -142,7 +142,7 @@ def test_points_on_the_border_are_valid_and_still():
 def test_the_deterministic_sum_repeats_whatever_the_order():
     x = torch.zeros(1, 1, 6, 50, device=DEVICE, requires_grad=True)
     rng = torch.Generator().manual_seed(0)
-    up = torch.randn(1, 1, 6, 50, generator=rng).to(DEVICE) * 10.0 ** torch.randint(-3, 4, (50,), generator=rng)
+    up = (torch.randn(1, 1, 6, 50, generator=rng) * 10.0 ** torch.randint(-3, 4, (50,), generator=rng)).to(DEVICE)
     grads = []
     for step in (1, -1):  # everything lands on one pixel, once in this order and once in the other
         flow = torch.full((1, 2, 6, 50), -100.0, device=DEVICE)
