@@ -1,6 +1,8 @@
 """Kernels run in Triton's interpreter where there is no GPU; scratch memory starts as NaN; processes share tests."""
 
 import os
+import warnings
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -19,6 +21,23 @@ settings.load_profile("dastc")
 def pytest_xdist_auto_num_workers():
     """Return how many processes test: few, since each holds PyTorch, and one on a GPU, since they would share it."""
     return 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, 4)
+
+
+@pytest.fixture
+def no_wait():
+    """Return a context in which it is an error to make the host wait for the GPU."""
+
+    @contextmanager
+    def context():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that this mode is new
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    return context
 
 
 @pytest.fixture(autouse=True)

@@ -171,13 +171,10 @@ def test_update_compiles_without_a_break():
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="only a device can be waited for")
-def test_update_does_not_wait_for_the_device():
+def test_update_does_not_wait_for_the_device(no_wait):
     metric, logits, labels = _metric(3), torch.randn(2, 3, 4, 5, device=DEVICE), _random(4, (2, 8, 9))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_wait():
         metric.update(logits, labels)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_debug_checks_refuse_labels_out_of_range_and_logits_not_finite():

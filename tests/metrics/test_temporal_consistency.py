@@ -112,14 +112,11 @@ def test_update_compiles_without_a_break():
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="only a device can be waited for")
-def test_update_does_not_wait_for_the_device():
+def test_update_does_not_wait_for_the_device(no_wait):
     metric, predictions = TemporalConsistency().to(DEVICE), LABELS.to(DEVICE)
     flow = torch.randn(2, 2, 2, 4, 5, device=DEVICE)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_wait():
         metric.update(predictions, flow)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize(

@@ -83,14 +83,11 @@ def _step(call, tensors, backend):
 
 @every_operator
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_host_is_not_waited_for(operator, backend):
+def test_the_host_is_not_waited_for(operator, backend, no_wait):
     call, tensors = _inputs()[operator]
     want = _step(call, tensors, backend)  # compiles, which may wait
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_wait():
         found = _step(call, tensors, backend)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(found, want)
 
 

@@ -12,6 +12,8 @@ from dastc.ops.resize_flow.op import resize_flow_backward_op, resize_flow_op
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# on a GPU PyTorch adds up the gradient of a resized picture in no fixed order, so not even a repetition is equal
+SAME = {"rtol": 0, "atol": 0} if DEVICE == "cpu" else {}
 # N, H, W, height, width: pairwise different
 SIZES = st.lists(st.integers(1, 11), min_size=5, max_size=5, unique=True)
 SEEDS = st.integers(0, 2**31 - 1)
@@ -160,7 +162,7 @@ def test_compiles_without_a_graph_break():
         out = resize(flow, (7, 4))
         up = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
         results.append((out, *torch.autograd.grad(out, flow, up)))
-    torch.testing.assert_close(*results, rtol=0, atol=0)
+    torch.testing.assert_close(*results, **SAME)
 
 
 def test_an_empty_batch():
