@@ -39,21 +39,21 @@ class Table(NamedTuple):
 
 
 # what the default was: at first; with the warm-up and bands of the class prior; with cells of it (OWN alone); with the
-# target's histograms, matched over the whole picture
-OWN = "match_histograms=False"
-BEFORE = f"{OWN},warmup=0,class_prior_grid=(1,1)"
+# target's histograms, matched over the whole picture; with those in bands (ALIGNED alone)
+ALIGNED = "align='infonce'"
+WHOLE = f"{ALIGNED},histogram_grid=(1,1)"
+OWN = f"{ALIGNED},match_histograms=False"
+FLAT = "warmup=0,class_prior_grid=(1,1)"
+BEFORE = f"{OWN},{FLAT}"
 BANDS = f"{OWN},class_prior_grid=(8,1)"
-WHOLE = "histogram_grid=(1,1)"
+NO_PRIOR = f"{OWN},warmup=0,class_prior=0.0"
 # DACS with the settings of DA-STC, and DACS made of DA-STC's parts, so that it can have the warm-up and the prior, too
 DACS_ALIKE = "dacs(threshold=0.8,decay=0.98)"
-ONE_WAY = "source_context=False,clean_source=True,cross_frame='none',align='none'"
+ONE_WAY = "source_context=False,clean_source=True,cross_frame='none'"
 LONGER = f"{DACS_ALIKE} --steps 750"  # took at least as long as 600 steps of DA-STC without the warm-up
-# the parts of DA-STC, each off alone: sequence fusion, labels over two frames, alignment
-PARTS_OFF = (
-    "dastc(fusion='none',clean_source=True,clean_target=True)",
-    "dastc(cross_frame='none')",
-    "dastc(align='none')",
-)
+# the parts of DA-STC away from the default: sequence fusion off, labels over two frames off, alignment on
+WITHOUT = ("fusion='none',clean_source=True,clean_target=True", "cross_frame='none'")
+PARTS_OFF = (f"dastc({ALIGNED})", *(f"dastc({part})" for part in WITHOUT))
 AS_LONG = "dacs --steps 700"  # takes as long as 600 steps of DA-STC, or a little longer
 STREET = (
     "source_only",
@@ -62,17 +62,18 @@ STREET = (
     "tps",
     "dastc",
     *PARTS_OFF,
+    f"dastc({ONE_WAY})",
+    *(f"dastc({ALIGNED},{part})" for part in WITHOUT),
     f"dastc({WHOLE})",
     f"dastc({OWN})",
     f"dastc({BANDS})",
     f"dastc({OWN},class_prior=0.0)",
-    f"dastc({ONE_WAY})",
-    f"dastc({BANDS},{ONE_WAY})",
+    f"dastc(match_histograms=False,class_prior_grid=(8,1),{ONE_WAY})",
     f"dastc({BEFORE})",
-    f"dastc({OWN},warmup=0,class_prior=0.0)",
+    f"dastc({NO_PRIOR})",
     "oracle",
 )
-FAR = ("source_only", "dacs", "tps", "dastc", f"dastc({BEFORE})", f"dastc({OWN},warmup=0,class_prior=0.0)", "oracle")
+FAR = ("source_only", "dacs", "tps", "dastc", f"dastc({BEFORE})", f"dastc({NO_PRIOR})", "oracle")
 MILD = (
     "source_only",
     "dacs",
@@ -80,37 +81,48 @@ MILD = (
     LONGER,
     "tps",
     "dastc",
+    f"dastc({ALIGNED})",
     f"dastc({BEFORE})",
-    f"dastc({OWN},warmup=0,class_prior=0.0)",
-    f"dastc({BEFORE},{ONE_WAY})",
+    f"dastc({NO_PRIOR})",
+    f"dastc(match_histograms=False,{FLAT},{ONE_WAY})",
     "oracle",
 )
-CAMVID = ("source_only", "dacs", DACS_ALIKE, "dastc", f"dastc({WHOLE})", f"dastc({OWN})", f"dastc({BEFORE})")
+CAMVID = (
+    "source_only",
+    "dacs",
+    DACS_ALIKE,
+    "dastc",
+    f"dastc({ALIGNED})",
+    f"dastc({WHOLE})",
+    f"dastc({OWN})",
+    f"dastc({BEFORE})",
+)
 # what the defaults were chosen by: DASTC's first defaults, then with other weights, then with the class prior
-FIRST, SURER = (f"{OWN},warmup=0,threshold={threshold},class_prior=0.0,decay=0.99" for threshold in (0.968, 0.9))
-PRIOR = f"{BEFORE},threshold=0.9,class_prior=1.0,decay=0.99"
+PLAIN = "match_histograms=False,warmup=0"
+FIRST, SURER = (f"{PLAIN},threshold={threshold},class_prior=0.0,decay=0.99" for threshold in (0.968, 0.9))
+PRIOR = f"match_histograms=False,{FLAT},threshold=0.9,class_prior=1.0,decay=0.99"
 CHOICES = (
     "dacs",
     "dacs(threshold=0.9)",
+    f"dastc({ALIGNED},{FIRST})",
     f"dastc({FIRST})",
-    f"dastc({FIRST},align='none')",
-    f"dastc({FIRST},clean_source=True)",
-    f"dastc({FIRST},weighting='confidence')",
+    f"dastc({ALIGNED},{FIRST},clean_source=True)",
+    f"dastc({ALIGNED},{FIRST},weighting='confidence')",
+    f"dastc({ALIGNED},{SURER})",
     f"dastc({SURER})",
-    f"dastc({SURER},align='none')",
-    f"dastc({SURER},clean_source=True)",
-    f"dastc({SURER},cross_frame='agreeing')",
-    f"dastc({SURER},cross_frame='none')",
-    f"dastc(warmup=0,threshold=0.9,class_prior=0.0,decay=0.99,{WHOLE})",
-    f"dastc({OWN},warmup=0,threshold=0.8,class_prior=0.0,decay=0.99)",
-    f"dastc({OWN},warmup=0,threshold=0.9,class_prior=0.0,decay=0.98)",
+    f"dastc({ALIGNED},{SURER},clean_source=True)",
+    f"dastc({ALIGNED},{SURER},cross_frame='agreeing')",
+    f"dastc({ALIGNED},{SURER},cross_frame='none')",
+    f"dastc({ALIGNED},warmup=0,threshold=0.9,class_prior=0.0,decay=0.99,histogram_grid=(1,1))",
+    f"dastc({ALIGNED},{PLAIN},threshold=0.8,class_prior=0.0,decay=0.99)",
+    f"dastc({ALIGNED},{PLAIN},threshold=0.9,class_prior=0.0,decay=0.98)",
     f"dastc({BEFORE},threshold=0.968,class_prior=1.0,decay=0.99)",
+    f"dastc({ALIGNED},{PRIOR})",
+    f"dastc(align='cdd',{PRIOR})",
     f"dastc({PRIOR})",
-    f"dastc({PRIOR},align='cdd')",
-    f"dastc({PRIOR},align='none')",
-    f"dastc({PRIOR},align_weight=1.0)",
-    f"dastc({PRIOR},clean_source=True)",
-    f"dastc({PRIOR},cross_frame='none')",
+    f"dastc({ALIGNED},{PRIOR},align_weight=1.0)",
+    f"dastc({ALIGNED},{PRIOR},clean_source=True)",
+    f"dastc({ALIGNED},{PRIOR},cross_frame='none')",
     f"dastc({PRIOR},{ONE_WAY})",
     f"dastc({BEFORE},threshold=0.8,class_prior=1.0,decay=0.98)",
 )
@@ -123,11 +135,12 @@ PARTS = (
     f"dastc({BEFORE})",
     f"dastc({BANDS},warmup=0)",
     f"dastc({BANDS})",
-    f"dastc({OWN})",
-    f"dastc({WHOLE})",
+    "dastc(match_histograms=False)",
+    "dastc(histogram_grid=(1,1))",
     "dastc(warmup=0)",
     "dastc(warmup=300)",
     "dastc(class_prior_grid=(1,1))",
+    f"dastc({WITHOUT[0]})",
     "dastc(complementary=False)",
     "dastc(complementary=False,context_consistency=1.0)",
     f"dastc({SHARED})",
@@ -135,19 +148,19 @@ PARTS = (
     f"dastc({SHARED},target_patches=True)",  # the four paths of QuadMix
     "dastc(clean_source=True)",
     "dastc(source_context=False,clean_source=True)",
-    "dastc(cross_frame='none')",
+    f"dastc({WITHOUT[1]})",
     "dastc(cross_frame='warped')",
     "dastc(cross_frame='agreeing')",
     "dastc(both_frames=False)",
-    "dastc(align='none')",
+    f"dastc({ALIGNED})",
     "dastc(align='cdd')",
     "dastc(align='mmd')",
     "dastc(align='margin')",
     "dastc(align='pixel')",
-    "dastc(features=None)",
-    "dastc(memory=False)",
-    "dastc(align_weight=1.0)",
-    "dastc(temporal=False)",
+    f"dastc({ALIGNED},features=None)",
+    f"dastc({ALIGNED},memory=False)",
+    f"dastc({ALIGNED},align_weight=1.0)",
+    f"dastc({ALIGNED},temporal=False)",
     "dastc(rare_probability=0.5)",
     "dastc(bank=True)",
     "dastc(class_prior=0.0)",
@@ -162,9 +175,9 @@ BATCH = tuple(
     f"{method} --norm batch{more}"
     for method, more in (("source_only", ""), ("source_only", " --adapt-statistics"), ("dacs", ""), ("dastc", ""))
 )
-IMAGES = ("source_only", "dacs", DACS_ALIKE, "dastc", "oracle")
+IMAGES = ("source_only", "dacs", DACS_ALIKE, "dastc", f"dastc({ALIGNED})", "oracle")
 TABLES = {
-    "choices": Table(CHOICES, ("--split", "val", "--shift", "1"), against=(f"dastc({FIRST})",), seeds=(0, 1)),
+    "choices": Table(CHOICES, ("--split", "val", "--shift", "1"), against=(f"dastc({ALIGNED},{FIRST})",), seeds=(0, 1)),
     "street": Table(STREET, against=("source_only", "dacs", "dastc"), seeds=(15, 16, 17, 18, 19)),
     "far": Table(FAR, ("--shift", "1.2"), against=("source_only", "dacs")),
     "mild": Table(MILD, ("--shift", "1"), against=("source_only", DACS_ALIKE, "dastc")),

@@ -106,6 +106,7 @@ def recipe_on(answers: list[tuple[Tensor, Tensor]], classes: int, device: str) -
         warmup=0,
         class_prior_grid=(1, 1),
         match_histograms=False,
+        align="infonce",
     )
     return recipe.to(device)
 
@@ -153,7 +154,7 @@ def share(
     name: str, model: nn.Module, tap: str, batch: int, frames: tuple[int, int], features: tuple[int, int, int],
     classes: int, rounds: int, device: str,
 ) -> dict:  # fmt: skip
-    recipe = DASTC(model, classes, features=tap, warmup=0).to(device)
+    recipe = DASTC(model, classes, features=tap, warmup=0, align="infonce").to(device)
     optimizer = torch.optim.AdamW(recipe.model.parameters(), lr=1e-3)
     own = step_case(OWN, batch, frames, features, classes, device)
     rng = seeded(device)

@@ -30,6 +30,7 @@ from dastc.data import DISFlow, FlowCache, FolderClips, SkipBroken, StepSampler
 from dastc.models import VideoSegmenter, freeze, model_from, parameter_groups, taps_of
 
 RECIPES = {"dastc": DASTC, "dacs": DACS, "tps": TPS, "source_only": SourceOnly}
+ALIGN = ("none", "infonce", "cdd", "mmd", "margin", "pixel")
 # what may differ when a run goes on
 FREE = ("out", "resume", "device", "workers", "save_every", "no_check", "skip_broken", "source", "target", "scored")
 
@@ -65,6 +66,7 @@ def parse(argv):
     model.add_argument("--model", default="dastc.models:TinySegmenter", metavar="MODULE:CALLABLE")
     model.add_argument("--model-args", type=ast.literal_eval, default={}, metavar="DICT", help="'{\"width\": 64}'")
     model.add_argument("--video", action="store_true", help="fuse the scores of neighbouring frames along the flow")
+    model.add_argument("--align", choices=ALIGN, default="none", help="classes of both domains; of dastc")
     model.add_argument("--features", metavar="NAME", help="submodule to align; known for the models of docs/models.md")
     model.add_argument("--freeze", nargs="+", default=[], metavar="NAME", help="submodules that stay as they are")
     model.add_argument("--factors", type=ast.literal_eval, default={}, metavar="DICT", help="of --lr: '{\"head\": 10}'")
@@ -184,11 +186,13 @@ def prepared_model(args, num_classes):
 def make_recipe(args, model, space):
     more = {}
     if args.method == "dastc":
-        more = {"features": args.features or known_features(model), "warmup": args.warmup}
+        features = args.features or (None if args.align == "none" else known_features(model))
+        more = {"warmup": args.warmup, "align": args.align, "features": features}
     recipe = RECIPES[args.method](
         model, len(space.names), seed=args.seed * world() + rank(), ignore_index=space.ignore_index, **more
     )
-    print_once(f"{args.method} on {type(model).__name__}, aligning {more.get('features') or 'logits'}")
+    aligning = f", aligning {more['features'] or 'logits'}" if more.get("align", "none") != "none" else ""
+    print_once(f"{args.method} on {type(model).__name__}{aligning}")
     return recipe
 
 

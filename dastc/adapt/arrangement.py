@@ -45,9 +45,9 @@ class Arrangement(NamedTuple):
         temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow.
         align: The objective of :class:`~dastc.losses.CentroidAlignmentLoss`; ``"pixel"`` pulls each pixel to the
             centroid of its class in the other domain (:class:`~dastc.losses.PixelAlignmentLoss`, not a part of
-            DA-STC); or ``"none"``.
+            DA-STC); or ``"none"``, the default: no measurement has shown a gain yet (docs/results.md).
         align_weight: Its weight, dimensionless.
-        memory: Align with running centroids, one memory for each domain.
+        memory: Of ``align``: use running centroids, one memory for each domain.
         context_consistency: Weight of the loss that what both contexts show is told alike; 0 is off. See
             :class:`~dastc.losses.ContextConsistencyLoss`. Needs the same pixels in both contexts: ``fusion="shared"``,
             or ``complementary=False``.
@@ -81,7 +81,7 @@ class Arrangement(NamedTuple):
     class_prior_grid: tuple[int, int] = (8, 8)
     both_frames: bool = True
     temporal: bool = True
-    align: Objective = "infonce"
+    align: Objective = "none"
     align_weight: float = 0.1
     memory: bool = True
     context_consistency: float = 0.0

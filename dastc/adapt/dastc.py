@@ -39,14 +39,14 @@ class DASTC(nn.Module):
     """Adapt by fusing clips of both domains in both directions, and by aligning the centroids of their classes.
 
     Two arrangements of the same parts: the default, ``"exchange"``, and ``"released"``, which follows the authors'
-    code with its defects corrected. Every part has a switch, so an ablation is an argument: ``memory=False``,
-    ``align="none"``, ``fusion="shared"``; :class:`~dastc.adapt.Arrangement` lists them.
+    code with its defects corrected. Every part has a switch, so an ablation is an argument: ``warmup=0``,
+    ``align="infonce"``, ``fusion="shared"``; :class:`~dastc.adapt.Arrangement` lists them.
 
     Args:
         model: An image model, or a :class:`~dastc.models.VideoSegmenter`.
         num_classes: Number of classes K.
         arrangement: ``"exchange"`` or ``"released"``.
-        features: Dotted name of the submodule whose output is aligned; ``None`` aligns logits.
+        features: Dotted name of the submodule whose output ``align`` aligns; ``None`` aligns logits.
         shallow: Dotted name of the submodule whose output is fused; needed by ``feature_fusion`` only.
         rare_classes: Labels of rare classes, for ``rare_probability`` and ``bank``.
         augment: Changes the look of frames; ``None`` means :class:`~dastc.data.PhotometricJitter`.
@@ -72,6 +72,9 @@ class DASTC(nn.Module):
         >>> from dastc.models import TinySegmenter
         >>> recipe = DASTC(TinySegmenter(3), 3, features="neck", warmup=0)
         >>> clip = Clip(torch.randn(1, 2, 3, 16, 16), torch.randint(0, 3, (1, 2, 16, 16)))
+        >>> sorted(recipe.step(clip, Clip(clip.frames)))
+        ['in_source', 'in_target', 'total']
+        >>> recipe = DASTC(TinySegmenter(3), 3, features="neck", warmup=0, align="infonce")
         >>> sorted(recipe.step(clip, Clip(clip.frames)))
         ['align', 'in_source', 'in_target', 'total']
     """
@@ -216,7 +219,8 @@ class DASTC(nn.Module):
             frames = hide_blocks(clip.frames, share, block=block, generator=self.hiding.generator)
             clip = clip._replace(frames=frames)
         clip = clip if self.whole else clip.last()
-        with nullcontext() if self.features is None else self.features.read() as reading:
+        unread = self.features is None or self.alignment is None
+        with nullcontext() if unread else self.features.read() as reading:  # type: ignore[union-attr]
             logits = segment(self.model, clip)
         deep = None if reading is None else reading.feature
         features = logits if deep is None else deep.view(*clip.frames.shape[:2], *deep.shape[1:])

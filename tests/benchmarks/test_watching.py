@@ -14,12 +14,12 @@ def diagnosis(monkeypatch):
 
 
 def test_recipes_are_watched_and_drawn_and_finished_ones_are_not_run_again(diagnosis, tmp_path, monkeypatch):
-    given = ["--methods", "dacs", "dastc(warmup=1)", "--steps", "3", "--every", "2"]
+    given = ["--methods", "dacs", "dastc(warmup=1,align='infonce')", "--steps", "3", "--every", "2"]
     given += ["--records", str(tmp_path / "r/street.json"), "--figures", str(tmp_path / "figures")]
     small = ["--settings", "--clips", "4", "--size", "32", "48", "--batch", "2"]
     diagnosis.main([*given, *small])
     records = json.loads((tmp_path / "r/street.json").read_text())
-    ours = "dastc(warmup=1)"
+    ours = "dastc(warmup=1,align='infonce')"
     assert list(records) == ["dacs", ours]
     assert [look["step"] for look in records["dacs"]["looks"]] == [0, 2]
     seen = [set(look["gradients"]) for look in records[ours]["looks"]]

@@ -86,8 +86,8 @@ def finish(process):
 
 def test_it_trains_scores_and_writes_what_segment_video_takes(tree, tmp_path, capsys):
     out = tmp_path / "out"
-    run("adapt_your_data", *settings(tree, out), "--amp", "--video", "--freeze", "image_model.stem",
-        "--factors", "{'image_model.head': 10}")  # fmt: skip
+    run("adapt_your_data", *settings(tree, out), "--amp", "--video", "--align", "infonce",
+        "--freeze", "image_model.stem", "--factors", "{'image_model.head': 10}")  # fmt: skip
     rows = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4]
     assert rows[0]["per_class"].keys() == {"sky", "road"}
@@ -142,13 +142,13 @@ def test_two_processes_share_one_model_and_resume(tree, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    said = finish(start(settings(tree, tmp_path / "two", steps=2), *launch))
+    said = finish(start([*settings(tree, tmp_path / "two", steps=2), "--align", "infonce"], *launch))
     assert "aligning neck" in said
     saved = checkpoint(tmp_path / "two")
     assert len(saved["about"]["draws"]) == 2
     assert not torch.equal(*(draws["fusion.random._extra_state"] for draws in saved["about"]["draws"]))
     with pytest.raises(SystemExit, match=r"`ranks` of .*last\.pt must be as it was, 2; got 1"):
-        run("adapt_your_data", *settings(tree, tmp_path / "two", steps=2), "--resume")
+        run("adapt_your_data", *settings(tree, tmp_path / "two", steps=2), "--align", "infonce", "--resume")
 
 
 @pytest.mark.parametrize(
