@@ -57,7 +57,9 @@ def random_ups(outputs: Iterable[Tensor]) -> list[Tensor]:
 
 
 def check_agreement(case: Case, against: str) -> tuple[dict[str, float], list[Tensor]]:
-    """Refuse contenders whose outputs or gradients differ from those of one; one that needs too much memory is absent.
+    """Refuse contenders whose outputs or gradients differ from those of one.
+
+    One that needs too much memory, or that the compiler cannot take, is absent from then on.
 
     Returns the seconds of each first call, and random gradients of the outputs, to go on with.
     """
@@ -68,10 +70,10 @@ def check_agreement(case: Case, against: str) -> tuple[dict[str, float], list[Te
         start = time.perf_counter()
         try:
             outputs, gradients, _ = one_pass(case, name)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, torch._dynamo.exc.InternalTorchDynamoError) as error:
             if name == against:
                 raise
-            case.contenders[name] = "out of memory"
+            case.contenders[name] = "out of memory" if isinstance(error, torch.OutOfMemoryError) else "compiler fails"
             continue
         if outputs[0].is_cuda:
             torch.cuda.synchronize()

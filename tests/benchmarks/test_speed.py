@@ -219,19 +219,23 @@ def test_operators_measured_under_other_conditions_say_so(speed):
     assert "`step`: a CPU, 2 threads; torch 2; float32; commit cccccccccc with uncommitted changes;" in text
 
 
-def test_kernels_qualify_that_beat_the_compiled_reference_everywhere(speed):
+def test_kernels_qualify_that_beat_another_contender_everywhere(speed):
     slow = (9.0, 18.0)
     wins = four(row("fused kernel", 1.0, 2.0), slow, slow, (2.0, 4.0))
     loses_forward = four(row("fused kernel", 3.0, 3.5), slow, slow, (2.0, 4.0))
+    loses_both = four(row("fused kernel", 1.0, 19.0), slow, slow, (2.0, 4.0))
     missing = four(NO_KERNEL, slow, slow, (2.0, 4.0))
     entries = {
         "class_pool": entry(wins, wins, gpu="a GPU"),
         "clip_paste": entry(wins, loses_forward, gpu="a GPU"),
+        "upsampled_ce": entry(wins, loses_both, gpu="a GPU"),
         "centroid_kernel": entry(missing, gpu="a GPU"),
         "step": entry(wins, gpu="a GPU"),
     }
-    assert speed.speed_table.qualified(entries) == ["class_pool"]
+    assert speed.speed_table.faster_than("compiled reference", entries) == ["class_pool"]
+    assert speed.speed_table.faster_than("reference", entries) == ["class_pool", "clip_paste"]
     page = speed.speed_table.page({"cuda": entries})
+    assert "Kernels that beat the reference in every case: `class_pool`, `clip_paste`." in page
     assert "Kernels that beat the compiled reference in every case: `class_pool`." in page
     assert "a GPU; torch 2" in page
     assert "Nothing was measured" not in page
