@@ -6,12 +6,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_BAND_ELEMENTS = 2**19  # what fits a core's cache
+_CACHED = 2**19  # what fits a core's cache
+_LAUNCHED = 2**25  # what keeps a GPU busy for longer than a launch takes, and is still a small part of its memory
 
 
-def row_bands(elements_per_row: float, height: int) -> Iterator[slice]:
-    """Cut ``height`` rows into bands of about as many elements as fit the cache."""
-    step = max(1, int(_BAND_ELEMENTS / max(elements_per_row, 1)))
+def band_elements(device: torch.device) -> int:
+    """Return how many elements a band has: few enough for a CPU's cache, elsewhere enough to be worth a launch."""
+    return _CACHED if device.type == "cpu" else _LAUNCHED
+
+
+def row_bands(elements_per_row: float, height: int, device: torch.device) -> Iterator[slice]:
+    """Cut ``height`` rows into bands of about as many elements as suit the device."""
+    step = max(1, int(band_elements(device) / max(elements_per_row, 1)))
     return (slice(start, min(start + step, height)) for start in range(0, height, step))
 
 

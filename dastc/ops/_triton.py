@@ -65,13 +65,33 @@ def first_in_reach(neighbour, source, size):
 @triton.jit
 def between(x, above, below, down, left, right, along, live, stride_h, stride_w):
     """Return the bilinear mixture of four pixels as float32; 0 where not live. One pixel alone is not mixed."""
-    nw = tl.load(x + above * stride_h + left * stride_w, mask=live, other=0).to(tl.float32)
-    ne = tl.load(x + above * stride_h + right * stride_w, mask=live, other=0).to(tl.float32)
-    sw = tl.load(x + below * stride_h + left * stride_w, mask=live, other=0).to(tl.float32)
-    se = tl.load(x + below * stride_h + right * stride_w, mask=live, other=0).to(tl.float32)
+    # offsets before the pointer: a loop in which only the pointer moves works them out once
+    nw = tl.load(x + (above * stride_h + left * stride_w), mask=live, other=0).to(tl.float32)
+    ne = tl.load(x + (above * stride_h + right * stride_w), mask=live, other=0).to(tl.float32)
+    sw = tl.load(x + (below * stride_h + left * stride_w), mask=live, other=0).to(tl.float32)
+    se = tl.load(x + (below * stride_h + right * stride_w), mask=live, other=0).to(tl.float32)
     upper = tl.where(left == right, nw, nw * (1 - along) + ne * along)
     lower = tl.where(left == right, sw, sw * (1 - along) + se * along)
     return tl.where(above == below, upper, upper * (1 - down) + lower * down)
+
+
+@triton.jit
+def nothing_yet(BLOCK: tl.constexpr):
+    """Return the largest of no scores, and the sum of their exponentials; the first is finite, so minus it is, too."""
+    return tl.full((BLOCK,), -3.4028234663852886e38, tl.float32), tl.zeros((BLOCK,), tl.float32)
+
+
+@triton.jit
+def one_more(score, largest, total):
+    """Return the largest score so far, and the sum of exp(score - largest), after one more; a NaN stays in the sum."""
+    more, power = score > largest, tl.exp(-tl.abs(score - largest))
+    return tl.where(more, score, largest), tl.where(more, total * power + 1, total + power)
+
+
+@triton.jit
+def sum_or_nan(largest, total):
+    """Return the sum of exp(score - largest), NaN where the largest is infinite and has no difference to itself."""
+    return tl.where((total > 0) & (largest < float("inf")), total, float("nan"))
 
 
 @triton.jit

@@ -112,7 +112,7 @@ def test_equals_doing_one_step_after_the_other(form, seed, sizes, band, window):
     logits, flow, previous = _case(seed, sizes)
     arguments = _arguments(form, flow, previous)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_bands, "_BAND_ELEMENTS", band)
+        patch.setattr(_bands, "band_elements", lambda _: band)
         patch.setattr(reference, "_WINDOW", window)
         found = pseudo_labels(logits, sizes[4:], **arguments)
     _check(found, _plain(logits, sizes[4:], **arguments))
@@ -131,7 +131,7 @@ def test_entropy_is_that_of_the_probabilities_that_give_the_labels(form, seed, s
     logits, flow, previous = _case(seed, sizes)
     arguments = _arguments(form, flow, previous)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_bands, "_BAND_ELEMENTS", band)
+        patch.setattr(_bands, "band_elements", lambda _: band)
         found = pseudo_labels(logits, sizes[4:], **arguments, confidence="entropy")
         assert torch.equal(found.labels, pseudo_labels(logits, sizes[4:], **arguments).labels)
     torch.testing.assert_close(found.confidence, _certainty(_plain(logits, sizes[4:], **arguments)), rtol=0, atol=1e-9)
@@ -289,9 +289,17 @@ class _Largest(TorchDispatchMode):
         return out
 
 
+def test_bands_suit_the_device():
+    cpu, other = torch.device("cpu"), torch.device("cuda")
+    rows = [[len(range(512)[band]) for band in _bands.row_bands(8 * 19 * 1024, 512, d)] for d in (cpu, other)]
+    assert [sum(bands) for bands in rows] == [512, 512]
+    assert max(rows[0]) == 3  # a core's cache holds them
+    assert 1 < len(rows[1]) < 5  # few launches, and not the whole map
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_no_map_with_all_classes_exists_at_full_size(form, monkeypatch):
-    monkeypatch.setattr(_bands, "_BAND_ELEMENTS", 4096)
+    monkeypatch.setattr(_bands, "band_elements", lambda _: 4096)
     logits, flow, previous = _case(0, (1, 19, 5, 9, 64, 128), torch.float32)
     arguments = _arguments(form, flow, previous)
     with _Largest() as plain:
@@ -334,7 +342,7 @@ def test_rows_of_the_earlier_frame_are_kept_from_band_to_band(seed, form, rows):
     flow[:, 1] += torch.randint(-8, 9, (60, 1), generator=rng).to(flow)
     asked = _arguments(form, flow, previous)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_bands, "_BAND_ELEMENTS", int(rows * 2 * 3 * 7 * reference._FLOW_BAND))
+        patch.setattr(_bands, "band_elements", lambda _: rows * 2 * 3 * 7 * reference._FLOW_BAND)
         patch.setattr(reference, "_WINDOW", 1e9)
         found = pseudo_labels(logits, (60, 7), **asked)
     _check(found, _plain(logits, (60, 7), **asked))

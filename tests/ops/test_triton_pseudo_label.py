@@ -51,12 +51,12 @@ def test_entropy_of_few_and_many_classes(classes):
     [
         (1, 1, 1, 1, 1, 1), (1, 3, 1, 1, 3, 4), (1, 3, 4, 5, 1, 1),
         (1, 4, 3, 5, 3, 5), (1, 2, 3, 5, 2, 3),
-        (1, 3, 1, 9, 2, 150),  # more columns than one program takes
-        (1, 256, 1, 2, 1, 9), (1, 33, 1, 2, 1, 5),
+        (1, 3, 1, 9, 2, 300), (1, 2, 1, 130, 1, 256), (1, 2, 1, 5, 1, 257),  # as many columns as a program takes, more
+        (1, 256, 1, 2, 1, 9), (1, 33, 1, 2, 1, 5), (2, 7, 2, 3, 3, 4),
         (0, 3, 2, 2, 4, 4),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("form", ["own", "both"])
+@pytest.mark.parametrize("form", FORMS)
 def test_odd_sizes(sizes, form):
     # the reference rounds where a column lies, by more the wider the picture is; the kernel does not
     _assert_like_the_reference(_case(sizes, form), atol=1e-5 * max(1, sizes[5] / 15))
@@ -83,11 +83,43 @@ def test_nan_gives_nan_confidence_and_a_label_in_range():
     assert found.labels.max() < 3
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")  # NumPy's, where the interpreter meets inf - inf
+@pytest.mark.parametrize("confidence", ["probability", "entropy"])
+@pytest.mark.parametrize("form", FORMS)
+def test_infinite_logits_are_the_references(form, confidence):
+    given = _case((1, 3, 2, 8, 2, 8), form) | {"confidence": confidence}  # nothing is mixed, so that 0 * inf is nowhere
+    if form != "own":
+        given["flow"].zero_()
+    infinity = float("inf")
+    given["logits"][0, 0, :, 1] = -infinity
+    given["logits"][0, 1:, :, 3] = -infinity
+    given["logits"][0, :, 0, 5] = -infinity
+    given["logits"][0, 1, 0, 7] = infinity
+    _assert_like_the_reference(given)
+    assert pseudo_labels(**given, backend="triton").confidence.isnan().any()
+
+
+@pytest.mark.parametrize("form", ["flow", "both"])
+def test_nan_reaches_only_what_is_seen(form):
+    given = _case((1, 3, 1, 6, 1, 6), form)
+    given["flow"].zero_()
+    given["flow"][0, 0, 0, 2:] = 100
+    given["logits" if form == "flow" else "previous"][:] = float("nan")
+    found = pseudo_labels(**given, backend="triton")
+    _assert_like_the_reference(given)
+    assert found.confidence[0, 0, :2].isnan().all()
+    assert found.confidence[0, 0, 2:].isfinite().all() == (form == "both")
+
+
 def test_equal_classes_give_the_first():
     logits = torch.zeros(1, 5, 1, 1, device=DEVICE)
     logits[0, :2] = -1
-    found = pseudo_labels(logits, (2, 2), backend="triton")
-    assert found.labels.eq(2).all()
+    flow = torch.full((1, 2, 2, 2), 0.3, device=DEVICE)
+    for given in ({}, {"flow": flow}, {"flow": flow, "previous": logits}):
+        found = pseudo_labels(logits, (2, 2), **given, backend="triton")
+        seen = found.confidence > 0
+        assert seen.any()
+        assert torch.equal(found.labels, torch.where(seen, 2, 0))
 
 
 def test_large_logits_do_not_overflow():

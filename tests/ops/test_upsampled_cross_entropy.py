@@ -79,7 +79,7 @@ def test_equals_upsampling_first(seed, sizes, band, weighted):
     logits, labels, weights = _case(seed, sizes)
     weights = weights if weighted else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_bands, "_BAND_ELEMENTS", band)
+        patch.setattr(_bands, "band_elements", lambda _: band)
         found = upsampled_cross_entropy(logits, labels, weights=weights, reduction="none")
         total = upsampled_cross_entropy(logits, labels, weights=weights, reduction="sum")
         mean = upsampled_cross_entropy(logits, labels, weights=weights)
@@ -96,7 +96,7 @@ def test_gradients_equal_those_of_upsampling_first(seed, sizes, band):
     inputs = logits.requires_grad_(), weights.requires_grad_()
     up = torch.randn(labels.shape, dtype=torch.float64, device=DEVICE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_bands, "_BAND_ELEMENTS", band)
+        patch.setattr(_bands, "band_elements", lambda _: band)
         found = torch.autograd.grad(
             upsampled_cross_entropy(logits, labels, weights=weights, reduction="none"), inputs, up
         )
@@ -295,7 +295,7 @@ class _Largest(TorchDispatchMode):
 
 
 def test_upsampled_logits_never_exist(monkeypatch):
-    monkeypatch.setattr(_bands, "_BAND_ELEMENTS", 4096)
+    monkeypatch.setattr(_bands, "band_elements", lambda _: 4096)
     logits, labels, weights = _case(0, (1, 19, 5, 9, 64, 128), torch.float32)
     with _Largest() as plain:
         _plain(logits, labels)

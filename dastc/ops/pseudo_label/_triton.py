@@ -1,7 +1,9 @@
-"""Fused kernel for ``pseudo_label``. Imported once it runs.
+"""Fused kernels for ``pseudo_label``. Imported once one of them runs.
 
-A program holds all classes of a few pixels of one row in registers: no map with K channels exists at full size. Along
-the flow, the probabilities of the four full-size pixels around each point are computed where they are needed.
+A thread has whole pixels and goes through their classes one by one, so that no two threads wait for each other and
+nothing but the running maximum and sum is kept: no map with K channels exists at full size. One frame alone takes one
+pass. Along the flow, a first pass finds maximum and sum for each of the four full-size pixels around a point, and a
+second mixes their probabilities.
 """
 
 import math
@@ -14,12 +16,12 @@ from torch import Tensor
 from dastc.ops._triton import (
     between,
     block_of,
-    columns_beside,
-    exponentials,
-    lanes,
     neighbours,
+    nothing_yet,
+    one_more,
     row_of_picture,
     sample_point,
+    sum_or_nan,
 )
 
 
@@ -30,81 +32,154 @@ def pseudo_label_triton(
     samples, classes, low_height, low_width = logits.shape
     labels = logits.new_empty((samples, height, width), dtype=torch.int64)
     confidence = logits.new_empty((samples, height, width), dtype=torch.float32)
-    if labels.numel():
-        block_k = block_of(classes)
-        block_x = columns_beside(block_k, elements=2048, least=8)
-        earlier = logits if previous is None else previous
-        _label[(samples * height * triton.cdiv(width, block_x),)](
-            logits, flow, earlier, labels, confidence,
-            math.log(max(classes, 2)), classes, low_height, low_width, height, width,
-            *logits.stride(), *earlier.stride(), *((0, 0, 0, 0) if flow is None else flow.stride()),
-            OWN=flow is None or previous is not None, FLOW=flow is not None, ENTROPY=by_entropy,
-            BLOCK_K=block_k, BLOCK_X=block_x, num_warps=8,
+    if not labels.numel():
+        return labels, confidence
+    block = block_of(width, least=32, most=256)
+    grid = (samples * height * triton.cdiv(width, block),)
+    sizes = math.log(max(classes, 2)), classes, low_height, low_width, height, width
+    if flow is None:
+        _label_own[grid](
+            logits, labels, confidence, *sizes, *logits.stride(),
+            ENTROPY=by_entropy, BLOCK=block, num_warps=max(1, block // 64),
         )  # fmt: skip
+        return labels, confidence
+    earlier = logits if previous is None else previous
+    # one pixel a thread: four or five pixels of the full size are already as many values as there are registers for
+    _label_along_flow[grid](
+        logits, flow, earlier, labels, confidence, *sizes, *logits.stride(), *earlier.stride(), *flow.stride(),
+        OWN=previous is not None, ENTROPY=by_entropy, BLOCK=block, num_warps=block // 32,
+    )  # fmt: skip
     return labels, confidence
 
 
 @triton.jit
-def _probability(
-    x, row, column, live, there, height, width, size_h, size_w, stride_h, stride_w,
+def _label_own(
+    logits, labels, confidence,
+    most, classes, low_height, low_width, height, width,
+    own_n, own_k, own_h, own_w,
+    ENTROPY: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Return the probabilities (BLOCK_K, BLOCK_X) at full-size pixels; ``x`` points to the classes, (BLOCK_K, 1)."""
-    above, below, down = neighbours(row[None, :], height, size_h)
-    left, right, along = neighbours(column[None, :], width, size_w)
-    scores = between(x, above, below, down, left, right, along, live, stride_h, stride_w)
-    powers, total, _ = exponentials(scores, there)
-    return powers / total[None, :]
+    sample, row, column = row_of_picture(height, width, BLOCK)
+    inside = column < width
+    above, below, down = neighbours(row, low_height, height)
+    left, right, along = neighbours(column, low_width, width)
+    x = logits + sample * own_n
+    largest, total = nothing_yet(BLOCK)
+    label, weighted = tl.zeros((BLOCK,), tl.int32), tl.zeros((BLOCK,), tl.float32)
+    for k in range(0, classes):
+        score = between(x, above, below, down, left, right, along, inside, own_h, own_w)
+        more = score > largest
+        label = tl.where(more, k, label)
+        if ENTROPY:
+            # the sum of exp(score - largest) * (score - largest), which moves with the largest
+            power = tl.exp(-tl.abs(score - largest))
+            ahead = tl.where(power > 0, score - largest, 0.0)
+            weighted = tl.where(more, power * (weighted - total * ahead), weighted + power * ahead)
+        largest, total = one_more(score, largest, total)
+        x += own_k
+    total = sum_or_nan(largest, total)
+    value = 1 / total
+    if ENTROPY:
+        value = _certainty(weighted / total - tl.log(total), most)
+    _write(labels, confidence, sample * height + row, column, width, label, value, total)
 
 
 @triton.jit
-def _label(
+def _label_along_flow(
     logits, flow, earlier, labels, confidence,
     most, classes, low_height, low_width, height, width,
     own_n, own_k, own_h, own_w, earlier_n, earlier_k, earlier_h, earlier_w, flow_n, flow_c, flow_h, flow_w,
-    OWN: tl.constexpr, FLOW: tl.constexpr, ENTROPY: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_X: tl.constexpr,
+    OWN: tl.constexpr, ENTROPY: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    sample, y, column = row_of_picture(height, width, BLOCK_X)
-    inside, k = column < width, lanes(BLOCK_K)
-    row = y + tl.zeros((BLOCK_X,), tl.int64)
-    there = (k < classes)[:, None]
-    live = there & inside[None, :]
-    probability = tl.zeros((BLOCK_K, BLOCK_X), tl.float32)
+    sample, y, column = row_of_picture(height, width, BLOCK)
+    inside, row = column < width, y + tl.zeros((BLOCK,), tl.int64)
+    at = flow + sample * flow_n + row * flow_h + column * flow_w
+    dx = tl.load(at, mask=inside, other=0).to(tl.float32)
+    dy = tl.load(at + flow_c, mask=inside, other=0).to(tl.float32)
+    west, east, along, within_x, _ = sample_point(column.to(tl.float32) + dx, width)
+    north, south, down, within_y, _ = sample_point(row.to(tl.float32) + dy, height)
+    seen = within_x & within_y
+    # what each of the four full-size pixels lies between: rows and columns are shared
+    n_above, n_below, n_down = neighbours(north, low_height, height)
+    s_above, s_below, s_down = neighbours(south, low_height, height)
+    w_left, w_right, w_along = neighbours(west, low_width, width)
+    e_left, e_right, e_along = neighbours(east, low_width, width)
+    x = earlier + sample * earlier_n
+    nw_largest, nw_total = _largest_and_sum(
+        x, classes, earlier_k, n_above, n_below, n_down, w_left, w_right, w_along, inside, earlier_h, earlier_w, BLOCK
+    )
+    ne_largest, ne_total = _largest_and_sum(
+        x, classes, earlier_k, n_above, n_below, n_down, e_left, e_right, e_along, inside, earlier_h, earlier_w, BLOCK
+    )
+    sw_largest, sw_total = _largest_and_sum(
+        x, classes, earlier_k, s_above, s_below, s_down, w_left, w_right, w_along, inside, earlier_h, earlier_w, BLOCK
+    )
+    se_largest, se_total = _largest_and_sum(
+        x, classes, earlier_k, s_above, s_below, s_down, e_left, e_right, e_along, inside, earlier_h, earlier_w, BLOCK
+    )
+    # with an own frame each counts half; what is seen for the first time is known from that frame only, or not at all
+    counted = tl.where(seen, 0.5 if OWN else 1.0, 0.0)
+    nw_share, ne_share = (1 - down) * (1 - along) * counted / nw_total, (1 - down) * along * counted / ne_total
+    sw_share, se_share = down * (1 - along) * counted / sw_total, down * along * counted / se_total
+    # where one probability is not a number, all are, and this sum says so
+    number = nw_share + ne_share + sw_share + se_share
     if OWN:
-        own = logits + sample * own_n + k[:, None] * own_k
-        probability = _probability(
-            own, row, column, live, there, low_height, low_width, height, width, own_h, own_w
-        )  # fmt: skip
-    if FLOW:
-        at = flow + sample * flow_n + row * flow_h + column * flow_w
-        dx = tl.load(at, mask=inside, other=0).to(tl.float32)
-        dy = tl.load(at + flow_c, mask=inside, other=0).to(tl.float32)
-        left, right, along, within_x, _ = sample_point(column.to(tl.float32) + dx, width)
-        above, below, down, within_y, _ = sample_point(row.to(tl.float32) + dy, height)
-        x = earlier + sample * earlier_n + k[:, None] * earlier_k
-        warped = tl.zeros((BLOCK_K, BLOCK_X), tl.float32)
-        for corner in range(4):
-            corner_y, corner_x = tl.where(corner < 2, above, below), tl.where(corner % 2 == 0, left, right)
-            share = tl.where(corner < 2, 1 - down, down) * tl.where(corner % 2 == 0, 1 - along, along)
-            warped += share[None, :] * _probability(
-                x, corner_y, corner_x, live, there, low_height, low_width, height, width, earlier_h, earlier_w
-            )  # fmt: skip
-        seen = (within_x & within_y)[None, :]
-        if OWN:  # noqa: SIM108 a branch when compiling
-            # what is seen for the first time is known from its own frame only
-            probability = tl.where(seen, (probability + warped) / 2, probability)
-        else:
-            probability = warped * seen.to(tl.float32)
-    largest = tl.max(probability, axis=0)
-    first = tl.min(tl.where((probability == largest[None, :]) & there, k[:, None], BLOCK_K), axis=0)
-    # where one probability is not a number, all are: the sum says so, and no class is the largest
-    total = tl.sum(probability, axis=0)
-    number = total == total
+        own = logits + sample * own_n
+        above, below, o_down = neighbours(y, low_height, height)
+        left, right, o_along = neighbours(column, low_width, width)
+        own_largest, own_total = _largest_and_sum(
+            own, classes, own_k, above, below, o_down, left, right, o_along, inside, own_h, own_w, BLOCK
+        )
+        own_share = tl.where(seen, 0.5, 1.0) / own_total
+        number = own_share + tl.where(seen, number, 0.0)
+    best, label = tl.full((BLOCK,), -1, tl.float32), tl.zeros((BLOCK,), tl.int32)
+    weighted = tl.zeros((BLOCK,), tl.float32)
+    for k in range(0, classes):
+        nw = between(x, n_above, n_below, n_down, w_left, w_right, w_along, inside, earlier_h, earlier_w)
+        ne = between(x, n_above, n_below, n_down, e_left, e_right, e_along, inside, earlier_h, earlier_w)
+        sw = between(x, s_above, s_below, s_down, w_left, w_right, w_along, inside, earlier_h, earlier_w)
+        se = between(x, s_above, s_below, s_down, e_left, e_right, e_along, inside, earlier_h, earlier_w)
+        probability = tl.exp(nw - nw_largest) * nw_share + tl.exp(ne - ne_largest) * ne_share
+        probability += tl.exp(sw - sw_largest) * sw_share + tl.exp(se - se_largest) * se_share
+        x += earlier_k
+        if OWN:
+            score = between(own, above, below, o_down, left, right, o_along, inside, own_h, own_w)
+            # where, not times zero: a NaN that is not seen must not spread
+            probability = tl.where(seen, probability, 0.0) + tl.exp(score - own_largest) * own_share
+            own += own_k
+        more = probability > best
+        best, label = tl.where(more, probability, best), tl.where(more, k, label)
+        if ENTROPY:
+            # where there is no probability, that of 1 has the same entropy: none
+            some = tl.where(probability > 0, probability, 1.0)
+            weighted += some * tl.log(some)
     if ENTROPY:
-        # where there is no probability, that of 1 has the same entropy: none
-        some = tl.where(probability > 0, probability, 1.0)
-        certainty = 1 + tl.sum(some * tl.log(some), axis=0) / most
-        certainty = tl.minimum(tl.maximum(certainty, 0.0), 1.0)
-        largest = tl.where(largest > 0, certainty, 0.0)
-    out = (sample * height + y) * width + column
-    tl.store(labels + out, tl.where(number, first, 0), mask=inside)
-    tl.store(confidence + out, tl.where(number, largest, total), mask=inside)
+        best = tl.where(best > 0, _certainty(weighted, most), 0.0)
+    _write(labels, confidence, sample * height + y, column, width, label, best, number)
+
+
+@triton.jit
+def _largest_and_sum(
+    x, classes, stride_k, above, below, down, left, right, along, live, stride_h, stride_w, BLOCK: tl.constexpr
+):
+    """Return the largest score of full-size pixels, and the sum of exp(score - largest) over the classes."""
+    largest, total = nothing_yet(BLOCK)
+    for _ in range(0, classes):
+        score = between(x, above, below, down, left, right, along, live, stride_h, stride_w)
+        largest, total = one_more(score, largest, total)
+        x += stride_k
+    return largest, sum_or_nan(largest, total)
+
+
+@triton.jit
+def _certainty(weighted, most):
+    """Return 1 minus the entropy as a share of the largest there can be, from the sum of p * log(p)."""
+    return tl.minimum(tl.maximum(1 + weighted / most, 0.0), 1.0)
+
+
+@triton.jit
+def _write(labels, confidence, row, column, width, label, value, number):
+    """Store label and confidence; where ``number`` is NaN, a label in range and a confidence of NaN."""
+    out, known = row * width + column, number == number
+    tl.store(labels + out, tl.where(known, label, 0), mask=column < width)
+    tl.store(confidence + out, tl.where(known, value, number), mask=column < width)

@@ -28,7 +28,7 @@ def pseudo_label_reference(
         else Interpolation(logits if previous is None else previous.to(logits.dtype), (height, width))
     )
     window = None if earlier is None else _Window(earlier)
-    for rows in row_bands(n * classes * width * (1 if flow is None else _FLOW_BAND), height):
+    for rows in row_bands(n * classes * width * (1 if flow is None else _FLOW_BAND), height, logits.device):
         probability = None if own is None else own.rows(rows).softmax(dim=1)
         if window is not None and flow is not None:
             warped, inside = _warped_probability(window, flow[:, :, rows].to(logits.dtype), rows.start)

@@ -16,7 +16,7 @@ def upsampled_ce_reference(logits: Tensor, labels: Tensor, weights: Tensor | Non
     dtype = compute_dtype(logits)
     loss = torch.empty(labels.shape, dtype=dtype, device=logits.device)
     upsampled = Interpolation(logits.to(dtype), (labels.shape[-2], labels.shape[-1]))
-    for rows in row_bands(n * classes * labels.shape[-1], labels.shape[-2]):
+    for rows in row_bands(n * classes * labels.shape[-1], labels.shape[-2], logits.device):
         counts = _countable(labels[:, rows], classes, ignore_index)
         wanted = labels[:, rows].where(counts, _SKIP)
         band = F.cross_entropy(upsampled.rows(rows), wanted, ignore_index=_SKIP, reduction="none")
@@ -43,7 +43,7 @@ def upsampled_ce_backward_reference(
     wide = upsampled.zeros()
     # on the CPU the host may look, and save a pass over each band; elsewhere asking would wait for the device
     finite = logits.device.type == "cpu" and bool(logits.isfinite().all())
-    for rows in row_bands(n * classes * labels.shape[-1], labels.shape[-2]):
+    for rows in row_bands(n * classes * labels.shape[-1], labels.shape[-2], logits.device):
         counts = _countable(labels[:, rows], classes, ignore_index)
         up = grad[:, rows].to(dtype)
         if weights is not None:
