@@ -32,9 +32,10 @@ def lanes(BLOCK: tl.constexpr):
 @triton.jit
 def row_of_picture(height, width, BLOCK: tl.constexpr):
     """Return sample, row and columns of this program, one of ``rows * cdiv(width, BLOCK)``."""
+    # divided as int32, which programs are counted in: it takes a fraction of the time
     blocks = tl.cdiv(width, BLOCK)
-    row = program() // blocks
-    return row // height, row % height, (program() % blocks) * BLOCK + lanes(BLOCK)
+    row, block = tl.program_id(0) // blocks, tl.program_id(0) % blocks
+    return (row // height).to(tl.int64), (row % height).to(tl.int64), block.to(tl.int64) * BLOCK + lanes(BLOCK)
 
 
 @triton.jit
@@ -95,12 +96,16 @@ def sum_or_nan(largest, total):
 
 
 @triton.jit
-def exponentials(logits, there):
-    """Return exp(logits - maximum), its sum, and the maximum, over the classes in axis 0 that are there."""
-    logits = tl.where(there, logits, -float("inf"))
-    largest = tl.max(logits, axis=0)
-    powers = tl.exp(logits - largest[None, :])
-    return powers, tl.sum(powers, axis=0), largest
+def largest_and_sum(
+    x, classes, stride_k, above, below, down, left, right, along, live, stride_h, stride_w, BLOCK: tl.constexpr
+):
+    """Return pixels' largest score, and the sum of exp(score - largest) or NaN; ``x`` points to the first class."""
+    largest, total = nothing_yet(BLOCK)
+    for _ in range(0, classes):
+        score = between(x, above, below, down, left, right, along, live, stride_h, stride_w)
+        largest, total = one_more(score, largest, total)
+        x += stride_k
+    return largest, sum_or_nan(largest, total)
 
 
 @triton.jit

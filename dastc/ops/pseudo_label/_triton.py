@@ -16,6 +16,7 @@ from torch import Tensor
 from dastc.ops._triton import (
     between,
     block_of,
+    largest_and_sum,
     neighbours,
     nothing_yet,
     one_more,
@@ -105,16 +106,16 @@ def _label_along_flow(
     w_left, w_right, w_along = neighbours(west, low_width, width)
     e_left, e_right, e_along = neighbours(east, low_width, width)
     x = earlier + sample * earlier_n
-    nw_largest, nw_total = _largest_and_sum(
+    nw_largest, nw_total = largest_and_sum(
         x, classes, earlier_k, n_above, n_below, n_down, w_left, w_right, w_along, inside, earlier_h, earlier_w, BLOCK
     )
-    ne_largest, ne_total = _largest_and_sum(
+    ne_largest, ne_total = largest_and_sum(
         x, classes, earlier_k, n_above, n_below, n_down, e_left, e_right, e_along, inside, earlier_h, earlier_w, BLOCK
     )
-    sw_largest, sw_total = _largest_and_sum(
+    sw_largest, sw_total = largest_and_sum(
         x, classes, earlier_k, s_above, s_below, s_down, w_left, w_right, w_along, inside, earlier_h, earlier_w, BLOCK
     )
-    se_largest, se_total = _largest_and_sum(
+    se_largest, se_total = largest_and_sum(
         x, classes, earlier_k, s_above, s_below, s_down, e_left, e_right, e_along, inside, earlier_h, earlier_w, BLOCK
     )
     # with an own frame each counts half; what is seen for the first time is known from that frame only, or not at all
@@ -127,7 +128,7 @@ def _label_along_flow(
         own = logits + sample * own_n
         above, below, o_down = neighbours(y, low_height, height)
         left, right, o_along = neighbours(column, low_width, width)
-        own_largest, own_total = _largest_and_sum(
+        own_largest, own_total = largest_and_sum(
             own, classes, own_k, above, below, o_down, left, right, o_along, inside, own_h, own_w, BLOCK
         )
         own_share = tl.where(seen, 0.5, 1.0) / own_total
@@ -156,19 +157,6 @@ def _label_along_flow(
     if ENTROPY:
         best = tl.where(best > 0, _certainty(weighted, most), 0.0)
     _write(labels, confidence, sample * height + y, column, width, label, best, number)
-
-
-@triton.jit
-def _largest_and_sum(
-    x, classes, stride_k, above, below, down, left, right, along, live, stride_h, stride_w, BLOCK: tl.constexpr
-):
-    """Return the largest score of full-size pixels, and the sum of exp(score - largest) over the classes."""
-    largest, total = nothing_yet(BLOCK)
-    for _ in range(0, classes):
-        score = between(x, above, below, down, left, right, along, live, stride_h, stride_w)
-        largest, total = one_more(score, largest, total)
-        x += stride_k
-    return largest, sum_or_nan(largest, total)
 
 
 @triton.jit

@@ -1,8 +1,10 @@
 """Fused kernels for ``upsampled_ce`` and its gradient. Imported once one of them runs.
 
-A program holds all classes of a few pixels of one row in registers; no map with K channels exists at full size. For the
-sum of the losses no map does: each program leaves its part, and the parts are added up in fixed order. The gradient is
-gathered, first down the columns and then along the rows, so it needs no atomics and always repeats.
+A thread has whole pixels and goes through their classes one by one, so that no two threads wait for each other; no map
+with K channels exists at full size. For the sum of the losses no map does: each program leaves its part, and the parts
+are added up in fixed order. For the gradient a first pass leaves a few numbers of each pixel, from which the
+probability of any class follows. It is then gathered, first down the columns and then along the rows, so it needs no
+atomics and always repeats.
 """
 
 import torch
@@ -13,15 +15,16 @@ from torch import Tensor
 from dastc.ops._triton import (
     between,
     block_of,
-    columns_beside,
-    exponentials,
     first_in_reach,
     lanes,
+    largest_and_sum,
     neighbours,
     program,
     row_of_picture,
     share_of,
 )
+
+_CLASSES = 8  # that a program gathers: as few as still read a pixel's numbers from the nearest cache
 
 
 def upsampled_ce_triton(logits: Tensor, labels: Tensor, weights: Tensor | None, ignore_index: int) -> Tensor:
@@ -35,7 +38,7 @@ def upsampled_ce_sum_triton(
     logits: Tensor, labels: Tensor, weights: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
     """Return the sum of all pixels' losses, and how many pixels count."""
-    programs = _programs(labels, logits.shape[1])
+    programs = _programs(labels)
     parts, counted = logits.new_empty(programs, dtype=torch.float32), labels.new_empty(programs)
     _launch(logits, labels, weights, ignore_index, parts, counted)
     return parts.sum(), counted.sum()
@@ -44,15 +47,13 @@ def upsampled_ce_sum_triton(
 def _launch(
     logits: Tensor, labels: Tensor, weights: Tensor | None, ignore_index: int, loss: Tensor, counted: Tensor | None
 ) -> None:
-    classes, height, width = logits.shape[1:]
-    programs = _programs(labels, classes)
+    programs, block = _programs(labels), _block(labels)
     if programs:
-        block_k, block_x = _tile(classes)
         _cross_entropy[(programs,)](
             logits, labels, weights, loss, counted,
-            ignore_index, classes, height, width, *labels.shape[1:],
+            ignore_index, *logits.shape[1:], *labels.shape[1:],
             *logits.stride(), *labels.stride(), *_strides(weights),
-            WEIGHTED=weights is not None, SUM=counted is not None, BLOCK_K=block_k, BLOCK_X=block_x,
+            WEIGHTED=weights is not None, SUM=counted is not None, BLOCK=block, num_warps=max(1, block // 64),
         )  # fmt: skip
 
 
@@ -64,14 +65,23 @@ def upsampled_ce_backward_triton(
     full_height, full_width = labels.shape[1:]
     if not logits.numel() or not labels.numel():
         return logits.new_zeros(logits.shape)
-    out = logits.new_empty(logits.shape)
-    wide = logits.new_empty((samples, classes, height, full_width), dtype=torch.float32)
-    block_k, block_x = _tile(classes)
-    _to_rows[(samples * height * triton.cdiv(full_width, block_x),)](
-        grad, logits, labels, weights, wide,
+    block = _block(labels)
+    options = {"BLOCK": block, "num_warps": max(1, block // 64)}
+    own = logits.new_empty(labels.shape, dtype=torch.int16)
+    largest, over_sum, up = (logits.new_empty(labels.shape, dtype=torch.float32) for _ in range(3))
+    _pixels[(_programs(labels),)](
+        grad, logits, labels, weights, own, largest, over_sum, up,
         ignore_index, classes, height, width, full_height, full_width,
         *grad.stride(), *logits.stride(), *labels.stride(), *_strides(weights),
-        WEIGHTED=weights is not None, BLOCK_K=block_k, BLOCK_X=block_x, num_warps=8,
+        WEIGHTED=weights is not None, **options,
+    )  # fmt: skip
+    out = logits.new_empty(logits.shape)
+    wide = logits.new_empty((samples, classes, height, full_width), dtype=torch.float32)
+    groups = triton.cdiv(classes, _CLASSES)
+    _to_rows[(samples * height * triton.cdiv(full_width, block) * groups,)](
+        logits, own, largest, over_sum, up, wide,
+        groups, classes, height, width, full_height, full_width, *logits.stride(),
+        CLASSES=_CLASSES, **options,
     )  # fmt: skip
     rows, block_x = samples * classes * height, block_of(width, most=128)
     _to_columns[(triton.cdiv(rows, 8) * triton.cdiv(width, block_x),)](
@@ -82,15 +92,14 @@ def upsampled_ce_backward_triton(
     return out
 
 
-def _tile(classes: int) -> tuple[int, int]:
-    block_k = block_of(classes)
-    return block_k, columns_beside(block_k, elements=2048, least=8)
+def _block(labels: Tensor) -> int:
+    return block_of(labels.shape[2], least=32, most=256)
 
 
-def _programs(labels: Tensor, classes: int) -> int:
+def _programs(labels: Tensor) -> int:
     samples, height, width = labels.shape
-    block_x = _tile(classes)[1]
-    return samples * height * ((width + block_x - 1) // block_x)
+    block = _block(labels)
+    return samples * height * ((width + block - 1) // block)
 
 
 def _strides(weights: Tensor | None) -> tuple[int, ...]:
@@ -107,22 +116,20 @@ def _cross_entropy(
     logits, labels, weights, loss, counted,
     ignore_index, classes, height, width, full_height, full_width,
     logit_n, logit_k, logit_h, logit_w, label_n, label_h, label_w, weight_n, weight_h, weight_w,
-    WEIGHTED: tl.constexpr, SUM: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_X: tl.constexpr,
+    WEIGHTED: tl.constexpr, SUM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    sample, row, column = row_of_picture(full_height, full_width, BLOCK_X)
-    inside, k = column < full_width, lanes(BLOCK_K)
+    sample, row, column = row_of_picture(full_height, full_width, BLOCK)
+    inside = column < full_width
     label = tl.load(labels + sample * label_n + row * label_h + column * label_w, mask=inside, other=-1)
     counts = _counts(label, classes, ignore_index)
-    there = (k < classes)[:, None]
     above, below, down = neighbours(row, height, full_height)
-    left, right, along = neighbours(column[None, :], width, full_width)
-    scores = between(
-        logits + sample * logit_n + k[:, None] * logit_k,
-        above, below, down, left, right, along, there & counts[None, :], logit_h, logit_w,
-    )  # fmt: skip
-    _, total, largest = exponentials(scores, there)
-    own = tl.sum(tl.where(k[:, None] == label[None, :], scores, 0), axis=0)
-    value = tl.log(total) + largest - own
+    left, right, along = neighbours(column, width, full_width)
+    x = logits + sample * logit_n
+    largest, total = largest_and_sum(
+        x, classes, logit_k, above, below, down, left, right, along, counts, logit_h, logit_w, BLOCK
+    )
+    own = between(x + label * logit_k, above, below, down, left, right, along, counts, logit_h, logit_w)
+    value = tl.log(total) + (largest - own)
     if WEIGHTED:
         at = weights + sample * weight_n + row * weight_h + column * weight_w
         value *= tl.load(at, mask=counts, other=0).to(tl.float32)
@@ -135,40 +142,92 @@ def _cross_entropy(
 
 
 @triton.jit
-def _to_rows(
-    grad, logits, labels, weights, wide,
+def _pixels(
+    grad, logits, labels, weights, own, largest, over_sum, up,
     ignore_index, classes, height, width, full_height, full_width,
     grad_n, grad_h, grad_w, logit_n, logit_k, logit_h, logit_w, label_n, label_h, label_w, weight_n, weight_h, weight_w,
-    WEIGHTED: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_X: tl.constexpr,
+    WEIGHTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gather, for one row of the logits and some full-size columns, what all full-size rows in its reach bring."""
-    sample, row, column = row_of_picture(height, full_width, BLOCK_X)
-    inside, k = column < full_width, lanes(BLOCK_K)
-    there = (k < classes)[:, None]
-    left, right, along = neighbours(column[None, :], width, full_width)
-    logits += sample * logit_n + k[:, None] * logit_k
-    total = tl.zeros((BLOCK_K, BLOCK_X), tl.float32)
+    """Leave what the gradient takes of each pixel: its class or -1, largest score, 1 / sum, and upstream gradient."""
+    sample, row, column = row_of_picture(full_height, full_width, BLOCK)
+    inside = column < full_width
+    label = tl.load(labels + sample * label_n + row * label_h + column * label_w, mask=inside, other=-1)
+    counts = _counts(label, classes, ignore_index)
+    above, below, down = neighbours(row, height, full_height)
+    left, right, along = neighbours(column, width, full_width)
+    most, total = largest_and_sum(
+        logits + sample * logit_n, classes, logit_k,
+        above, below, down, left, right, along, counts, logit_h, logit_w, BLOCK,
+    )  # fmt: skip
+    slope = tl.load(grad + sample * grad_n + row * grad_h + column * grad_w, mask=counts, other=0).to(tl.float32)
+    if WEIGHTED:
+        at = weights + sample * weight_n + row * weight_h + column * weight_w
+        slope *= tl.load(at, mask=counts, other=0).to(tl.float32)
+    at = (sample * full_height + row) * full_width + column
+    tl.store(own + at, tl.where(counts, label, -1).to(tl.int16), mask=inside)
+    # where a pixel does not count, its probabilities are 0
+    tl.store(largest + at, tl.where(counts, most, float("inf")), mask=inside)
+    tl.store(over_sum + at, 1 / total, mask=inside)
+    tl.store(up + at, slope, mask=inside)
+
+
+@triton.jit
+def _to_rows(
+    logits, own, largest, over_sum, up, wide,
+    groups, classes, height, width, full_height, full_width, logit_n, logit_k, logit_h, logit_w,
+    CLASSES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gather, for one row of the logits, some full-size columns and some classes, what all rows in reach bring."""
+    blocks = tl.cdiv(full_width, BLOCK)
+    group, rest = tl.program_id(0) % groups, tl.program_id(0) // groups
+    column, rest = (rest % blocks).to(tl.int64) * BLOCK + lanes(BLOCK), rest // blocks
+    sample, row = (rest // height).to(tl.int64), (rest % height).to(tl.int64)
+    inside = column < full_width
+    left, right, along = neighbours(column, width, full_width)
+    one, west, east = left == right, left * logit_w, right * logit_w
+    # a full-size row in reach lies between this row and the one before it, or the one after
+    before, after = tl.maximum(row - 1, 0), tl.minimum(row + 1, height - 1)
+    alone = (after == row) | (height == full_height)
     first = first_in_reach(row, height, full_height)
     last = tl.minimum(first_in_reach(row + 2, height, full_height) + 1, full_height)
-    for step in range(0, last - first):
-        full_row = first + step  # int64, which a loop's own counter is not everywhere
-        pixel = labels + sample * label_n + full_row * label_h + column * label_w
-        label = tl.load(pixel, mask=inside, other=-1)
-        above, below, down = neighbours(full_row, height, full_height)
-        share = tl.zeros((BLOCK_X,), tl.float32) + share_of(row, above, below, down)
-        counts = _counts(label, classes, ignore_index) & (share > 0)
-        up = tl.load(grad + sample * grad_n + full_row * grad_h + column * grad_w, mask=counts, other=0).to(tl.float32)
-        if WEIGHTED:
-            at = weights + sample * weight_n + full_row * weight_h + column * weight_w
-            up *= tl.load(at, mask=counts, other=0).to(tl.float32)
-        live = there & counts[None, :]
-        scores = between(logits, above, below, down, left, right, along, live, logit_h, logit_w)
-        powers, powers_total, _ = exponentials(scores, there)
-        slope = powers / powers_total[None, :] - (k[:, None] == label[None, :]).to(tl.float32)
-        # where, not times zero: a NaN at an ignored pixel must not spread
-        total += tl.where(counts[None, :], slope * (up * share)[None, :], 0)
-    out = wide + ((sample * classes + k[:, None]) * height + row) * full_width + column[None, :]
-    tl.store(out, total, mask=there & inside[None, :])
+    start = group.to(tl.int64) * CLASSES
+    x = logits + sample * logit_n + start * logit_k
+    out = wide + ((sample * classes + start) * height + row) * full_width + column
+    for step in range(0, tl.minimum(classes - start, CLASSES)):
+        upper = _along_row(x + before * logit_h, west, east, one, along, inside)
+        middle = _along_row(x + row * logit_h, west, east, one, along, inside)
+        lower = _along_row(x + after * logit_h, west, east, one, along, inside)
+        total = tl.zeros((BLOCK,), tl.float32)
+        at = (sample * full_height + first) * full_width + column
+        # in units of 1 / (2 * full_height), as in neighbours(), and without its division
+        unit = 2 * full_height + tl.zeros((), tl.int64)
+        position = (2 * first + 1) * height - full_height
+        for _ in range(0, last - first):
+            distance = tl.minimum(tl.maximum(position, 0), unit * (height - 1)) - unit * row
+            is_below = distance >= 0
+            down = tl.where(is_below, distance, distance + unit).to(tl.float32) / unit
+            share = tl.zeros((BLOCK,), tl.float32) + tl.where(is_below, 1 - down, down)
+            reached = inside & (share > 0)
+            score = tl.where(is_below, middle, upper) * (1 - down) + tl.where(is_below, lower, middle) * down
+            score = tl.where(is_below & alone, middle, score)
+            label = tl.load(own + at, mask=reached, other=-1)
+            power = tl.exp(score - tl.load(largest + at, mask=reached, other=float("inf")))
+            slope = power * tl.load(over_sum + at, mask=reached, other=0) - (label == start + step).to(tl.float32)
+            # where, not times zero: a NaN at an ignored pixel must not spread
+            total += tl.where(label >= 0, slope * (tl.load(up + at, mask=reached, other=0) * share), 0)
+            at += full_width
+            position += 2 * height
+        tl.store(out, total, mask=inside)
+        x += logit_k
+        out += height * full_width
+
+
+@triton.jit
+def _along_row(x, west, east, one, along, live):
+    """Return the mixture of two pixels of one row, given their offsets; one pixel alone is not mixed."""
+    first = tl.load(x + west, mask=live, other=0).to(tl.float32)
+    second = tl.load(x + east, mask=live, other=0).to(tl.float32)
+    return tl.where(one, first, first * (1 - along) + second * along)
 
 
 @triton.jit
