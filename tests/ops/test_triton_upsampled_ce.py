@@ -97,9 +97,9 @@ def test_the_sum_of_odd_sizes(sizes):
         (1, 2, 3, 4, 3, 4), (1, 2, 3, 5, 3, 8), (1, 2, 2, 5, 5, 5),  # nothing to resize, on one axis or on both
         (1, 2, 2, 2, 6, 6),  # some pixels lie on those of the logits
         (1, 3, 5, 7, 2, 3), (1, 2, 5, 3, 2, 7),  # smaller, on one axis or on both
-        (1, 2, 1, 17, 2, 300),  # more columns than one program takes
+        (1, 2, 1, 17, 2, 300), (1, 2, 1, 9, 1, 128), (1, 1, 2, 9, 1, 129),  # as many columns as a program takes, more
         (1, 2, 1, 140, 1, 150),
-        (1, 256, 1, 2, 2, 9), (1, 33, 1, 2, 2, 5),
+        (1, 256, 1, 2, 2, 9), (1, 33, 1, 2, 2, 5), (2, 8, 2, 1, 3, 2), (2, 9, 2, 2, 3, 5),  # classes, in groups of 8
         (0, 3, 2, 2, 4, 4), (2, 3, 2, 2, 0, 4),
     ],
 )  # fmt: skip
@@ -126,6 +126,24 @@ def test_the_sum_makes_no_map_at_full_size():
     with _Largest() as made:
         kernels.upsampled_ce_sum_triton(*inputs.values(), 255)
     assert 0 < made.numel <= 2 * 6 * 2
+
+
+def test_the_gradient_makes_no_map_with_all_classes_at_full_size():
+    inputs, (up,) = _case((2, 5, 2, 3, 8, 24))
+    with _Largest() as made:
+        kernels.upsampled_ce_backward_triton(up, *inputs.values(), 255)
+    assert 0 < made.numel <= 2 * 5 * 2 * 24  # all classes on the logits' rows, or one number for each pixel
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.filterwarnings("ignore:invalid value")  # NumPy's, where the interpreter meets inf - inf
+def test_the_gradient_is_not_a_number_just_where_the_loss_is_not(value):
+    inputs, (up,) = _case((1, 3, 4, 5, 8, 10), ignored=0.0)
+    inputs["logits"][0, 1, 0, 0] = value
+    found = upsampled_ce_backward_op(up, inputs["logits"], inputs["labels"], None, 255, "triton")
+    near = torch.zeros(4, 5, dtype=torch.bool, device=DEVICE)
+    near[:2, :2] = True  # what shares a pixel with it
+    assert torch.equal(found.isnan(), near.expand(1, 3, -1, -1))
 
 
 def test_an_ignored_pixel_contributes_nothing_even_if_it_is_not_a_number():

@@ -35,17 +35,17 @@ def pseudo_label_triton(
     confidence = logits.new_empty((samples, height, width), dtype=torch.float32)
     if not labels.numel():
         return labels, confidence
-    block = block_of(width, least=32, most=256)
+    # one pixel a thread: its values then stay in registers, and many threads hide each other's waits
+    block = block_of(width, least=32, most=128)
     grid = (samples * height * triton.cdiv(width, block),)
     sizes = math.log(max(classes, 2)), classes, low_height, low_width, height, width
     if flow is None:
         _label_own[grid](
             logits, labels, confidence, *sizes, *logits.stride(),
-            ENTROPY=by_entropy, BLOCK=block, num_warps=max(1, block // 64),
+            ENTROPY=by_entropy, BLOCK=block, num_warps=block // 32,
         )  # fmt: skip
         return labels, confidence
     earlier = logits if previous is None else previous
-    # one pixel a thread: four or five pixels of the full size are already as many values as there are registers for
     _label_along_flow[grid](
         logits, flow, earlier, labels, confidence, *sizes, *logits.stride(), *earlier.stride(), *flow.stride(),
         OWN=previous is not None, ENTROPY=by_entropy, BLOCK=block, num_warps=block // 32,
@@ -61,14 +61,15 @@ def _label_own(
     ENTROPY: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     sample, row, column = row_of_picture(height, width, BLOCK)
-    inside = column < width
     above, below, down = neighbours(row, low_height, height)
     left, right, along = neighbours(column, low_width, width)
     x = logits + sample * own_n
+    # a column beyond the width lies between pixels that are there, so nothing has to be masked
+    everywhere = tl.full((BLOCK,), 1, tl.int1)
     largest, total = nothing_yet(BLOCK)
     label, weighted = tl.zeros((BLOCK,), tl.int32), tl.zeros((BLOCK,), tl.float32)
     for k in range(0, classes):
-        score = between(x, above, below, down, left, right, along, inside, own_h, own_w)
+        score = between(x, above, below, down, left, right, along, everywhere, own_h, own_w)
         more = score > largest
         label = tl.where(more, k, label)
         if ENTROPY:
@@ -107,17 +108,21 @@ def _label_along_flow(
     e_left, e_right, e_along = neighbours(east, low_width, width)
     x = earlier + sample * earlier_n
     nw_largest, nw_total = largest_and_sum(
-        x, classes, earlier_k, n_above, n_below, n_down, w_left, w_right, w_along, inside, earlier_h, earlier_w, BLOCK
-    )
+        x, classes, earlier_k,
+        n_above, n_below, n_down, w_left, w_right, w_along, inside, earlier_h, earlier_w, BLOCK,
+    )  # fmt: skip
     ne_largest, ne_total = largest_and_sum(
-        x, classes, earlier_k, n_above, n_below, n_down, e_left, e_right, e_along, inside, earlier_h, earlier_w, BLOCK
-    )
+        x, classes, earlier_k,
+        n_above, n_below, n_down, e_left, e_right, e_along, inside, earlier_h, earlier_w, BLOCK,
+    )  # fmt: skip
     sw_largest, sw_total = largest_and_sum(
-        x, classes, earlier_k, s_above, s_below, s_down, w_left, w_right, w_along, inside, earlier_h, earlier_w, BLOCK
-    )
+        x, classes, earlier_k,
+        s_above, s_below, s_down, w_left, w_right, w_along, inside, earlier_h, earlier_w, BLOCK,
+    )  # fmt: skip
     se_largest, se_total = largest_and_sum(
-        x, classes, earlier_k, s_above, s_below, s_down, e_left, e_right, e_along, inside, earlier_h, earlier_w, BLOCK
-    )
+        x, classes, earlier_k,
+        s_above, s_below, s_down, e_left, e_right, e_along, inside, earlier_h, earlier_w, BLOCK,
+    )  # fmt: skip
     # with an own frame each counts half; what is seen for the first time is known from that frame only, or not at all
     counted = tl.where(seen, 0.5 if OWN else 1.0, 0.0)
     nw_share, ne_share = (1 - down) * (1 - along) * counted / nw_total, (1 - down) * along * counted / ne_total

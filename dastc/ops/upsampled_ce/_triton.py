@@ -53,7 +53,7 @@ def _launch(
             logits, labels, weights, loss, counted,
             ignore_index, *logits.shape[1:], *labels.shape[1:],
             *logits.stride(), *labels.stride(), *_strides(weights),
-            WEIGHTED=weights is not None, SUM=counted is not None, BLOCK=block, num_warps=max(1, block // 64),
+            WEIGHTED=weights is not None, SUM=counted is not None, BLOCK=block, num_warps=block // 32,
         )  # fmt: skip
 
 
@@ -66,14 +66,13 @@ def upsampled_ce_backward_triton(
     if not logits.numel() or not labels.numel():
         return logits.new_zeros(logits.shape)
     block = _block(labels)
-    options = {"BLOCK": block, "num_warps": max(1, block // 64)}
     own = logits.new_empty(labels.shape, dtype=torch.int16)
     largest, over_sum, up = (logits.new_empty(labels.shape, dtype=torch.float32) for _ in range(3))
     _pixels[(_programs(labels),)](
         grad, logits, labels, weights, own, largest, over_sum, up,
         ignore_index, classes, height, width, full_height, full_width,
         *grad.stride(), *logits.stride(), *labels.stride(), *_strides(weights),
-        WEIGHTED=weights is not None, **options,
+        WEIGHTED=weights is not None, BLOCK=block, num_warps=block // 32,
     )  # fmt: skip
     out = logits.new_empty(logits.shape)
     wide = logits.new_empty((samples, classes, height, full_width), dtype=torch.float32)
@@ -81,7 +80,7 @@ def upsampled_ce_backward_triton(
     _to_rows[(samples * height * triton.cdiv(full_width, block) * groups,)](
         logits, own, largest, over_sum, up, wide,
         groups, classes, height, width, full_height, full_width, *logits.stride(),
-        CLASSES=_CLASSES, **options,
+        CLASSES=_CLASSES, BLOCK=block, num_warps=block_of(block // 64),  # here what two pixels share is worth more
     )  # fmt: skip
     rows, block_x = samples * classes * height, block_of(width, most=128)
     _to_columns[(triton.cdiv(rows, 8) * triton.cdiv(width, block_x),)](
@@ -93,7 +92,8 @@ def upsampled_ce_backward_triton(
 
 
 def _block(labels: Tensor) -> int:
-    return block_of(labels.shape[2], least=32, most=256)
+    # one pixel a thread: its values then stay in registers, and many threads hide each other's waits
+    return block_of(labels.shape[2], least=32, most=128)
 
 
 def _programs(labels: Tensor) -> int:
