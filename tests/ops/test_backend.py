@@ -1,4 +1,7 @@
+import importlib
+import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -121,8 +124,13 @@ def test_the_automatic_choice_takes_kernels_that_were_measured_and_no_others(mon
     assert not use_triton("f", "flow_warp", "auto", _Gpu())
 
 
-def test_no_kernel_is_chosen_without_a_committed_measurement():
-    assert frozenset() == _backend._CHOSEN
+def test_the_kernels_that_are_chosen_are_those_that_a_committed_measurement_shows_to_be_faster(monkeypatch):
+    benchmarks = Path(__file__).parents[2] / "benchmarks"
+    monkeypatch.syspath_prepend(str(benchmarks))
+    table, cases = (importlib.import_module(name) for name in ("speed_table", "speed_cases"))
+    measured = json.loads((benchmarks / "results/speed/cuda.json").read_text())
+    assert set(measured) == {*_backend._LIMITS, "step"}
+    assert set(table.faster_than(cases.REFERENCE, measured)) == _backend._CHOSEN
 
 
 @pytest.mark.usefixtures("_compiled")

@@ -111,6 +111,7 @@ def test_a_graph_captures_it(operator, backend):
 
 
 @every_operator
+@pytest.mark.filterwarnings("default")  # the compiler warns of its own parts, and of precision that is not used
 def test_compiles_to_code_without_a_graph_break(operator):
     call, tensors = _inputs()[operator]
     compiled = torch.compile(call, fullgraph=True)
