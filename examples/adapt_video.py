@@ -106,7 +106,9 @@ def parse(argv):
     parser.add_argument("--out", type=Path, default=Path("runs/adapt_video"), metavar="DIR")
     parser.add_argument("--save-every", type=positive, default=100, metavar="N", help="steps between checkpoints")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in DIR")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.size = args.size or ([144, 192] if args.data.startswith("camvid") else [96, 160])
+    return args
 
 
 def positive(text):
@@ -150,7 +152,6 @@ def run(args):
         raise ValueError("--adapt-statistics needs --norm batch; got --norm group, which has no statistics.")
     if not min(args.scales) > 0:
         raise ValueError(f"--scales must be above 0; got {args.scales}.")
-    args.size = args.size or ([144, 192] if args.data.startswith("camvid") else [96, 160])  # known to the checkpoint
     device = choose_device(args.device)
     source, target, scored = datasets(args)
     args.out.mkdir(parents=True, exist_ok=True)
