@@ -5,7 +5,7 @@
 
 The scores are taken on clips of the target's `val` split whose labels are dropped first; beside them stands the mIoU of
 the same model in benchmarks/results/accuracy/NAME.json. Results: benchmarks/results/selection/NAME.json; table:
-docs/results.md, between the marks of selection.
+docs/results.md, between the marks of selection_NAME.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main(argv=None):
     if not rows:
         sys.exit(f"selection.py: there is no score in {store}; run without --table first.")
     text = f"{means(rows)}\n\n{ranks(rows)}"
-    score_tables.put(args.docs, "selection", text)
+    score_tables.put(args.docs, f"selection_{args.name}", text, script="selection.py")
     print(text)
 
 

@@ -27,6 +27,15 @@ def _axis(axis: str, sizes: Mapping[str, int]) -> str:
     return f"{axis}={sizes[axis]}" if axis in sizes else axis
 
 
+def check_not_empty(caller: str, name: str, sizes: Mapping[str, int], axes: str) -> None:
+    """Check that there is something along each of the named axes; a batch may be empty."""
+    if any(sizes[axis] < 1 for axis in axes.split()):
+        found = ", ".join(f"{axis}={sizes[axis]}" for axis in axes.split())
+        raise ValueError(
+            f"{caller}: `{name}` must have at least one of each of {', '.join(axes.split())}; got {found}."
+        )
+
+
 def check_dtype(caller: str, name: str, x: Tensor, kind: str) -> None:
     """Check the kind of a tensor's dtype: ``"float"``, ``"int64"`` or ``"bool"``."""
     fits = {"float": x.is_floating_point(), "int64": x.dtype == torch.int64, "bool": x.dtype == torch.bool}[kind]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-PAGE = "before\n<!-- selection: made by benchmarks/accuracy.py -->\n<!-- end of selection -->\nafter\n"
+PAGE = "before\n<!-- small: made by benchmarks/accuracy.py -->\n<!-- end of small -->\nafter\n"
+OURS = "<!-- selection_small: made by benchmarks/selection.py -->\n<!-- end of selection_small -->\n"
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_finished_models_are_scored_once_without_their_labels(selection, tmp_pat
     monkeypatch.setattr(accuracy, "TABLES", tables)
     monkeypatch.setattr(selection, "TABLES", tables)
     docs = tmp_path / "page.md"
-    docs.write_text(PAGE + PAGE.replace("selection", "small"))
+    docs.write_text(PAGE + OURS)
     common = ["--runs", str(tmp_path), "--docs", str(docs)]
     accuracy.main(["small", "--jobs", "1", "--results", str(tmp_path / "accuracy"), *common])
     seen, evaluate = [], selection.evaluate_without_labels

@@ -4,7 +4,14 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from dastc._core.checks import check_at_least, check_choice, check_dtype, check_same_device, check_shape
+from dastc._core.checks import (
+    check_at_least,
+    check_choice,
+    check_dtype,
+    check_not_empty,
+    check_same_device,
+    check_shape,
+)
 from dastc._core.debug import debug_finite
 from dastc.ops._backend import Backend, check_backend
 from dastc.ops.pseudo_label.op import pseudo_label_op
@@ -71,7 +78,7 @@ def pseudo_labels(
           confidence, and labels that are still in [0, K).
 
     Raises:
-        ValueError: If the shapes do not fit, the devices differ, ``previous`` comes without ``flow`` or ``confidence``
+        ValueError: If the shapes do not fit, there is no class or no row or column of logits, the devices differ, ``previous`` comes without ``flow`` or ``confidence``
             is unknown; under ``debug_checks()`` also for logits that are not finite.
         TypeError: If a tensor is not float.
         RuntimeError: If ``backend="triton"`` cannot be met.
@@ -89,6 +96,7 @@ def pseudo_labels(
     """
     caller = "pseudo_labels"
     sizes = check_shape(caller, "logits", logits, "N K h w")
+    check_not_empty(caller, "logits", sizes, "K h w")
     check_at_least(caller, "size", min(size), 1)
     at_size = sizes | {"2": 2, "H": size[0], "W": size[1]}
     if flow is not None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from dastc._core.checks import check_choice, check_dtype, check_same_device, check_shape
+from dastc._core.checks import check_choice, check_dtype, check_not_empty, check_same_device, check_shape
 from dastc._core.debug import debug_finite, debug_labels
 from dastc.ops._backend import Backend, check_backend
 from dastc.ops.upsampled_ce.op import upsampled_ce_op, upsampled_ce_sum_op
@@ -45,7 +45,7 @@ def upsampled_cross_entropy(
           weights. With no pixel to count it is exactly 0 and connected to the graph.
 
     Raises:
-        ValueError: If the shapes do not fit, the devices differ or ``reduction`` is unknown; under
+        ValueError: If the shapes do not fit, there is no class or no row or column of logits, the devices differ or ``reduction`` is unknown; under
             ``debug_checks()`` also for labels out of range and logits that are not finite.
         TypeError: If a tensor has the wrong kind of dtype.
         RuntimeError: If ``backend="triton"`` cannot be met.
@@ -60,6 +60,7 @@ def upsampled_cross_entropy(
     """
     caller = "upsampled_cross_entropy"
     sizes = check_shape(caller, "logits", logits, "N K h w")
+    check_not_empty(caller, "logits", sizes, "K h w")
     full = check_shape(caller, "labels", labels, "N H W", sizes)
     check_dtype(caller, "logits", logits, "float")
     check_dtype(caller, "labels", labels, "int64")
