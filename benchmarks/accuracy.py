@@ -53,7 +53,7 @@ ONE_WAY = "source_context=False,clean_source=True,cross_frame='none'"
 LONGER = f"{DACS_ALIKE} --steps 750"  # took at least as long as 600 steps of DA-STC without the warm-up
 # the parts of DA-STC away from the default: sequence fusion off, labels over two frames off, alignment on
 WITHOUT = ("fusion='none',clean_source=True,clean_target=True", "cross_frame='none'")
-PARTS_OFF = (f"dastc({ALIGNED})", *(f"dastc({part})" for part in WITHOUT))
+PARTS_OFF = (f"dastc({ALIGNED})", "dastc(align='cdd')", *(f"dastc({part})" for part in WITHOUT))
 AS_LONG = "dacs --steps 700"  # takes as long as 600 steps of DA-STC, or a little longer
 STREET = (
     "source_only",
@@ -93,6 +93,7 @@ CAMVID = (
     DACS_ALIKE,
     "dastc",
     f"dastc({ALIGNED})",
+    "dastc(align='cdd')",
     f"dastc({WHOLE})",
     f"dastc({OWN})",
     f"dastc({BEFORE})",
@@ -160,6 +161,8 @@ PARTS = (
     f"dastc({ALIGNED},features=None)",
     f"dastc({ALIGNED},memory=False)",
     f"dastc({ALIGNED},align_weight=1.0)",
+    "dastc(align='cdd',align_weight=0.3)",
+    "dastc(align='cdd',align_weight=1.0)",
     f"dastc({ALIGNED},temporal=False)",
     "dastc(rare_probability=0.5)",
     "dastc(bank=True)",

@@ -78,8 +78,8 @@ def pseudo_labels(
           confidence, and labels that are still in [0, K).
 
     Raises:
-        ValueError: If the shapes do not fit, there is no class or no row or column of logits, the devices differ, ``previous`` comes without ``flow`` or ``confidence``
-            is unknown; under ``debug_checks()`` also for logits that are not finite.
+        ValueError: If the shapes do not fit, logits have no class, row or column, the devices differ, ``previous`` comes
+            without ``flow`` or ``confidence`` is unknown; under ``debug_checks()`` also for logits that are not finite.
         TypeError: If a tensor is not float.
         RuntimeError: If ``backend="triton"`` cannot be met.
 

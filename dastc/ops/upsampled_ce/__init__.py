@@ -45,8 +45,8 @@ def upsampled_cross_entropy(
           weights. With no pixel to count it is exactly 0 and connected to the graph.
 
     Raises:
-        ValueError: If the shapes do not fit, there is no class or no row or column of logits, the devices differ or ``reduction`` is unknown; under
-            ``debug_checks()`` also for labels out of range and logits that are not finite.
+        ValueError: If the shapes do not fit, logits have no class, row or column, the devices differ or ``reduction`` is
+            unknown; under ``debug_checks()`` also for labels out of range and logits that are not finite.
         TypeError: If a tensor has the wrong kind of dtype.
         RuntimeError: If ``backend="triton"`` cannot be met.
 
