@@ -78,7 +78,7 @@ def pseudo_labels(
           confidence, and labels that are still in [0, K).
 
     Raises:
-        ValueError: If the shapes do not fit, logits have no class, row or column, the devices differ, ``previous`` comes
+        ValueError: If the shapes do not fit, logits lack classes, rows or columns, devices differ, ``previous`` comes
             without ``flow`` or ``confidence`` is unknown; under ``debug_checks()`` also for logits that are not finite.
         TypeError: If a tensor is not float.
         RuntimeError: If ``backend="triton"`` cannot be met.

@@ -45,7 +45,7 @@ def upsampled_cross_entropy(
           weights. With no pixel to count it is exactly 0 and connected to the graph.
 
     Raises:
-        ValueError: If the shapes do not fit, logits have no class, row or column, the devices differ or ``reduction`` is
+        ValueError: If the shapes do not fit, logits lack classes, rows or columns, devices differ or ``reduction`` is
             unknown; under ``debug_checks()`` also for labels out of range and logits that are not finite.
         TypeError: If a tensor has the wrong kind of dtype.
         RuntimeError: If ``backend="triton"`` cannot be met.
