@@ -140,6 +140,18 @@ def test_offsets_beyond_int32_are_reached():
         assert found.labels.tolist() == [[[2, 1]]]
 
 
+def test_samples_beyond_int32_are_reached():
+    scores = torch.tensor([[0.0, 1], [3, 2], [1, 5]])
+    logits = far_apart(3, 2).view(3, 2, 1, 1).copy_(scores.view(3, 2, 1, 1))
+    for form in (None, torch.zeros(3, 2, 1, 1, device=DEVICE)):
+        found, want = (
+            pseudo_labels(x, (1, 1), flow=form, previous=None if form is None else x, backend=backend)
+            for x, backend in ((logits, "triton"), (logits.clone(), "torch"))
+        )
+        torch.testing.assert_close(found, want)
+        assert found.labels.flatten().tolist() == [1, 0, 1]
+
+
 def test_offsets_of_what_comes_along_the_flow_beyond_int32_are_reached():
     logits = torch.randn(1, 3, 1, 2, dtype=torch.float16, device=DEVICE)
     flow = torch.tensor([[0.25, -0.5], [0.0, 0.0]], dtype=torch.float16, device=DEVICE).view(1, 2, 1, 2)

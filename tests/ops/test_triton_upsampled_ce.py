@@ -239,6 +239,17 @@ def test_offsets_beyond_int32_are_reached():
     )
 
 
+def test_samples_beyond_int32_are_reached():
+    logits = far_apart(3, 2).view(3, 2, 1, 1).copy_(torch.tensor([[0.0, 1], [3, 2], [1, 5]]).view(3, 2, 1, 1))
+    labels, near = torch.tensor([0, 1, 1], device=DEVICE).view(3, 1, 1), logits.clone()
+    up = torch.tensor([1.0, 2, 3], device=DEVICE).view(3, 1, 1)
+    results = [
+        (upsampled_ce_op(x, labels, None, 255, backend), upsampled_ce_backward_op(up, x, labels, None, 255, backend))
+        for x, backend in ((logits, "triton"), (near, "torch"))
+    ]
+    assert_agree(*results)
+
+
 def test_the_upstream_gradient_may_have_any_strides():
     inputs, (up,) = _case((2, 3, 2, 3, 3, 4))
     near = upsampled_ce_backward_op(up, inputs["logits"], inputs["labels"], None, 255, "triton")
