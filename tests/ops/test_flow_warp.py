@@ -10,7 +10,6 @@ from torch.autograd import gradcheck
 from dastc.functional import flow_warp
 from dastc.ops.flow_warp.op import flow_warp_backward_op, flow_warp_op
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = st.lists(st.integers(1, 9), min_size=4, max_size=4, unique=True)  # N, C, H, W: pairwise different
 SEEDS = st.integers(0, 2**31 - 1)

@@ -10,7 +10,6 @@ from torch.autograd import gradcheck, gradgradcheck
 from dastc.functional import resize_flow
 from dastc.ops.resize_flow.op import resize_flow_backward_op, resize_flow_op
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # on a GPU PyTorch adds up the gradient of a resized picture in no fixed order, so not even a repetition is equal
 SAME = {"rtol": 0, "atol": 0} if DEVICE == "cpu" else {}

@@ -15,7 +15,6 @@ from dastc.ops import _bands
 from dastc.ops.upsampled_ce.op import upsampled_ce_backward_op, upsampled_ce_op, upsampled_ce_sum_op
 from dastc.ops.upsampled_ce.reference import upsampled_ce_backward_reference, upsampled_ce_reference
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # on a GPU PyTorch adds up the gradient of a resized picture in no fixed order, so not even a repetition is equal
 SAME = {"rtol": 0, "atol": 0} if DEVICE == "cpu" else {}

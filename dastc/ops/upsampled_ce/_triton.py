@@ -107,8 +107,24 @@ def _strides(weights: Tensor | None) -> tuple[int, ...]:
 
 
 @triton.jit
-def _counts(label, classes, ignore_index):
-    return (label >= 0) & (label < classes) & (label != ignore_index)
+def _read(
+    logits, labels,
+    ignore_index, classes, height, width, full_height, full_width,
+    logit_n, logit_k, logit_h, logit_w, label_n, label_h, label_w,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Return where a program's pixels are, their labels, which count, and what there is to know of their scores."""
+    sample, row, column = row_of_picture(full_height, full_width, BLOCK)
+    label = tl.load(labels + sample * label_n + row * label_h + column * label_w, mask=column < full_width, other=-1)
+    counts = (label >= 0) & (label < classes) & (label != ignore_index)
+    above, below, down = neighbours(row, height, full_height)
+    left, right, along = neighbours(column, width, full_width)
+    x = logits + sample * logit_n
+    largest, total = largest_and_sum(
+        x, classes, logit_k, above, below, down, left, right, along, counts, logit_h, logit_w, BLOCK
+    )
+    own = between(x + label * logit_k, above, below, down, left, right, along, counts, logit_h, logit_w)
+    return sample, row, column, label, counts, own, largest, total
 
 
 @triton.jit
@@ -118,17 +134,10 @@ def _cross_entropy(
     logit_n, logit_k, logit_h, logit_w, label_n, label_h, label_w, weight_n, weight_h, weight_w,
     WEIGHTED: tl.constexpr, SUM: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    sample, row, column = row_of_picture(full_height, full_width, BLOCK)
-    inside = column < full_width
-    label = tl.load(labels + sample * label_n + row * label_h + column * label_w, mask=inside, other=-1)
-    counts = _counts(label, classes, ignore_index)
-    above, below, down = neighbours(row, height, full_height)
-    left, right, along = neighbours(column, width, full_width)
-    x = logits + sample * logit_n
-    largest, total = largest_and_sum(
-        x, classes, logit_k, above, below, down, left, right, along, counts, logit_h, logit_w, BLOCK
-    )
-    own = between(x + label * logit_k, above, below, down, left, right, along, counts, logit_h, logit_w)
+    sample, row, column, _, counts, own, largest, total = _read(
+        logits, labels, ignore_index, classes, height, width, full_height, full_width,
+        logit_n, logit_k, logit_h, logit_w, label_n, label_h, label_w, BLOCK,
+    )  # fmt: skip
     value = tl.log(total) + (largest - own)
     if WEIGHTED:
         at = weights + sample * weight_n + row * weight_h + column * weight_w
@@ -138,7 +147,7 @@ def _cross_entropy(
         tl.store(loss + program(), tl.sum(value))
         tl.store(counted + program(), tl.sum(counts.to(tl.int64)))
     else:
-        tl.store(loss + (sample * full_height + row) * full_width + column, value, mask=inside)
+        tl.store(loss + (sample * full_height + row) * full_width + column, value, mask=column < full_width)
 
 
 @triton.jit
@@ -149,16 +158,11 @@ def _pixels(
     WEIGHTED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Leave what the gradient takes of each pixel: its class or -1, largest score, 1 / sum, and upstream gradient."""
-    sample, row, column = row_of_picture(full_height, full_width, BLOCK)
-    inside = column < full_width
-    label = tl.load(labels + sample * label_n + row * label_h + column * label_w, mask=inside, other=-1)
-    counts = _counts(label, classes, ignore_index)
-    above, below, down = neighbours(row, height, full_height)
-    left, right, along = neighbours(column, width, full_width)
-    most, total = largest_and_sum(
-        logits + sample * logit_n, classes, logit_k,
-        above, below, down, left, right, along, counts, logit_h, logit_w, BLOCK,
+    sample, row, column, label, counts, _, most, total = _read(
+        logits, labels, ignore_index, classes, height, width, full_height, full_width,
+        logit_n, logit_k, logit_h, logit_w, label_n, label_h, label_w, BLOCK,
     )  # fmt: skip
+    inside = column < full_width
     slope = tl.load(grad + sample * grad_n + row * grad_h + column * grad_w, mask=counts, other=0).to(tl.float32)
     if WEIGHTED:
         at = weights + sample * weight_n + row * weight_h + column * weight_w
