@@ -29,6 +29,7 @@ METHODS = (
     "dastc(align='infonce',match_histograms=False,warmup=0,class_prior_grid=(1,1))",
     "dastc(align='infonce')",
 )
+WATCHED = ("dacs", "dastc", "dastc_released")
 RULES = ("none", "warped", "averaged")
 
 
@@ -59,7 +60,13 @@ def parse(argv):
     parser.add_argument("--records", type=Path, default=ROOT / "benchmarks/results/diagnosis/street.json")
     parser.add_argument("--figures", type=Path, default=ROOT / "docs/figures")
     parser.add_argument("--draw", action="store_true", help="train nothing")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for method in args.methods:
+        if re.split(r"\W", method)[0] not in WATCHED:
+            parser.error(
+                f"--methods: {method!r} cannot be watched, only {', '.join(WATCHED)}: those fuse and label clips"
+            )
+    return args
 
 
 def watch(example, method, ours):

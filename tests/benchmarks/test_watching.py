@@ -33,6 +33,13 @@ def test_recipes_are_watched_and_drawn_and_finished_ones_are_not_run_again(diagn
     assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == drawn
 
 
+@pytest.mark.parametrize("method", ["source_only", "tps", "dacz"])
+def test_recipes_without_what_is_looked_at_are_refused_before_anything_runs(diagnosis, capsys, method):
+    with pytest.raises(SystemExit):
+        diagnosis.parse(["--methods", "dacs", method])
+    assert f"'{method}' cannot be watched, only dacs, dastc" in capsys.readouterr().err
+
+
 def test_looking_changes_nothing(diagnosis, monkeypatch):
     example = diagnosis.load_example()
     prepare = example.prepare
