@@ -63,6 +63,12 @@ def check_at_least(caller: str, name: str, value: float, low: float) -> None:
         raise ValueError(f"{caller}: `{name}` must be at least {low}; got {value}.")
 
 
+def check_factor(caller: str, name: str, value: float) -> None:
+    """Check that a factor is at least 1 and finite."""
+    if not 1 <= value < float("inf"):
+        raise ValueError(f"{caller}: `{name}` must be at least 1 and finite; got {value}.")
+
+
 def check_grid(caller: str, name: str, grid: Sequence[int]) -> None:
     """Check that there are rows and columns, at least one of each."""
     if not isinstance(grid, Sequence) or len(grid) != 2 or any(not n >= 1 or n % 1 != 0 for n in grid):

@@ -4,13 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_between, check_dtype, check_grid, check_shape
+from dastc._core.checks import check_at_least, check_between, check_dtype, check_factor, check_grid, check_shape
 from dastc._core.distributed import sum_over_ranks
 from dastc._core.labels import without_ignored
 
 __all__ = ["ClassPrior"]
 
 _FLOOR = 1e-3  # share of the pixels below which a class is too rare to be corrected strongly
+_ZOOMS = 5  # factors between the extremes: with fewer, a cell would skip over others
 
 
 class ClassPrior(nn.Module):
@@ -27,6 +28,9 @@ class ClassPrior(nn.Module):
         grid: Rows and columns of cells of the picture that have shares of their own, each >= 1: where cameras look
             level and along the road, the sky is above, the road below and the walls are at the sides. The shift runs
             evenly from the middle of one cell to the next.
+        zoom: Largest factor, >= 1, by which the cameras of the target may show things larger or smaller than those of
+            the source: of what the source shows in each cell the mean over factors from ``1 / zoom`` to ``zoom`` is
+            taken, about the middle of the picture. Cells alone assume that things stand at the same places.
         sync: Count over all ranks, if there are several.
         ignore_index: Label of the pixels that take no part.
 
@@ -40,7 +44,7 @@ class ClassPrior(nn.Module):
 
     Source:
         Ours, after the distribution alignment of Berthelot et al. 2020 (ReMixMatch); cells after the spatial priors
-        of Zou et al. 2018 (CBST-SP). Not a part of DA-STC.
+        of Zou et al. 2018 (CBST-SP); the zoom is ours. Not a part of DA-STC.
 
     Example:
         >>> prior = ClassPrior(2)
@@ -59,6 +63,7 @@ class ClassPrior(nn.Module):
         strength: float = 1.0,
         decay: float = 0.99,
         grid: tuple[int, int] = (1, 1),
+        zoom: float = 1.0,
         sync: bool = True,
         ignore_index: int = 255,
     ) -> None:
@@ -68,8 +73,9 @@ class ClassPrior(nn.Module):
         if not 0 <= decay < 1:
             raise ValueError(f"ClassPrior: `decay` must lie in [0, 1); got {decay}.")
         check_grid("ClassPrior", "grid", grid)
+        check_factor("ClassPrior", "zoom", zoom)
         self.num_classes, self.strength, self.decay = num_classes, strength, decay
-        self.grid = (grid[0], grid[1])
+        self.grid, self.zoom = (grid[0], grid[1]), zoom
         self.sync, self.ignore_index = sync, ignore_index
         # sums that fade, not means: what is compared are shares, and the start then needs no correction
         self.register_buffer("shown", torch.zeros(num_classes, *grid))
@@ -103,7 +109,8 @@ class ClassPrior(nn.Module):
             # one broken frame must not spoil the running share for good
             said = logits.detach().float().softmax(dim=2).nan_to_num(0).sum(dim=(0, 1))
             self._fade("said", self._summed_in_cells(said))
-        ratio = (_share(self.shown) + _FLOOR) / (_share(self.said) + _FLOOR)
+        shown = _zoomed(_share(self.shown), self.zoom)
+        ratio = (shown + _FLOOR) / (_share(self.said) + _FLOOR)
         # nothing is known of a cell that has no pixel, or in which nothing was counted yet
         ratio = ratio.where((self.shown.sum(dim=0) > 0) & (self.said.sum(dim=0) > 0), 1)
         shift = self.strength * ratio.log()
@@ -129,12 +136,23 @@ class ClassPrior(nn.Module):
         """Show the constructor's arguments."""
         return (
             f"num_classes={self.num_classes}, strength={self.strength}, decay={self.decay}, grid={self.grid}, "
-            f"sync={self.sync}, ignore_index={self.ignore_index}"
+            f"zoom={self.zoom}, sync={self.sync}, ignore_index={self.ignore_index}"
         )
 
 
 def _cell_of(size: int, cells: int, device: torch.device) -> Tensor:
     return torch.arange(size, device=device) * cells // max(size, 1)
+
+
+def _zoomed(shares: Tensor, zoom: float) -> Tensor:
+    """Average shares (K, rows, columns) over zooms about the middle; beyond the border is what is at the border."""
+    if zoom == 1 or shares[0].numel() == 1:
+        return shares
+    factors = zoom ** torch.linspace(-1, 1, _ZOOMS, device=shares.device, dtype=shares.dtype)
+    toward_middle = torch.diag_embed((1 / factors).unsqueeze(1).expand(-1, 2))
+    places = F.affine_grid(F.pad(toward_middle, (0, 1)), [_ZOOMS, *shares.shape], align_corners=False)
+    zoomed = F.grid_sample(shares.expand(_ZOOMS, -1, -1, -1), places, padding_mode="border", align_corners=False)
+    return _share(zoomed.mean(dim=0))  # a cell of which nothing is known has no share to give
 
 
 def _share(counts: Tensor) -> Tensor:

@@ -116,6 +116,7 @@ class DASTC(nn.Module):
             num_classes,
             strength=parts.class_prior,
             grid=parts.class_prior_grid,
+            zoom=parts.class_prior_zoom,
             ignore_index=ignore_index,
         )
         self.feature_fusion = ShallowFeatureFusion(parts.feature_fusion)

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -152,6 +153,54 @@ def test_cells_of_which_nothing_is_known_are_left_alone():
         prior.see(torch.zeros(3, dtype=torch.long))
 
 
+def zoomed_by_hand(share, factor):
+    """Look at shares (cells,) of one axis ``factor`` times larger, about the middle."""
+    middles = (np.arange(len(share)) + 0.5) / len(share) - 0.5
+    return np.interp(middles / factor, middles, share)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9), st.floats(1.1, 3), st.booleans())
+def test_with_a_zoom_the_mean_over_what_is_seen_nearer_and_farther_is_said(share, zoom, upright):
+    axis = (len(share), 1) if upright else (1, len(share))
+    prior = ClassPrior(2, grid=axis, zoom=zoom)
+    prior.shown = torch.tensor([[1 - one for one in share], share], dtype=torch.float32).view(2, *axis)
+    found = prior(torch.zeros(1, 1, 2, *axis)).softmax(dim=2)[0, 0, 1].flatten()
+    expected = np.mean([zoomed_by_hand(share, zoom**power) for power in (-1, -0.5, 0, 0.5, 1)], axis=0)
+    torch.testing.assert_close(found, torch.from_numpy(expected).float(), atol=5e-3, rtol=0)
+
+
+def test_with_a_zoom_a_class_may_be_said_beside_where_it_is_shown():
+    labels = torch.zeros(1, 8, 8, dtype=torch.long)
+    labels[:, 3:5, 3:5] = 1
+    shift = []
+    for zoom in (1.0, 2.0):
+        prior = ClassPrior(2, grid=(8, 8), zoom=zoom)
+        prior.see(labels)
+        shift.append(prior(torch.zeros(1, 1, 2, 8, 8))[0, 0, 1])
+    assert shift[1][2, 2] > shift[0][2, 2] + 4  # a factor of more than 50
+    torch.testing.assert_close(shift[1][0], shift[0][0])  # too far away for any zoom
+    assert shift[1][3, 3] < shift[0][3, 3]
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (8, 1), (3, 4)])
+def test_a_picture_that_is_alike_everywhere_is_so_at_any_zoom(grid):
+    labels = labels_of([1, 2, 3, 4]).view(1, 1, 1, -1).expand(1, 40, 40, -1).movedim(-1, 0)
+    logits = torch.randn(1, 1, K, 12, 20)
+    near, far = ClassPrior(K, grid=grid), ClassPrior(K, grid=grid, zoom=2.0)
+    for prior in (near, far):
+        prior.see(labels)
+    torch.testing.assert_close(far(logits), near(logits))
+
+
+def test_zooming_takes_nothing_from_cells_of_which_nothing_is_known():
+    prior = ClassPrior(2, grid=(4, 1), zoom=2.0)
+    prior.see(torch.tensor([[255], [255], [0], [1]]).expand(4, 6))
+    shift = prior(torch.zeros(1, 1, 2, 4, 1))[0, 0, :, :, 0]
+    assert torch.equal(shift[:, :2], torch.zeros(2, 2))
+    assert shift[0, 2] > shift[1, 2]
+    torch.testing.assert_close(shift[:, 2:].exp().sum(dim=0), torch.full((2,), 2.0), atol=0.01, rtol=0)  # shares again
+
+
 def test_in_evaluation_mode_nothing_is_counted():
     prior = ClassPrior(K).eval()
     before = copy.deepcopy(prior.state_dict())
@@ -175,6 +224,8 @@ def test_bf16_stays_bf16_and_is_counted_in_float32():
         ({"num_classes": 2, "grid": (0, 3)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(0, 3\)"),
         ({"num_classes": 2, "grid": (3,)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(3,\)"),
         ({"num_classes": 2, "grid": (2, 1.5)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(2, 1\.5\)"),
+        ({"num_classes": 2, "zoom": 0.5}, "ClassPrior: `zoom` must be at least 1 and finite; got 0.5"),
+        ({"num_classes": 2, "zoom": float("inf")}, "ClassPrior: `zoom` must be at least 1 and finite; got inf"),
         ({"num_classes": 2, "decay": 1.0}, r"ClassPrior: `decay` must lie in \[0, 1\); got 1.0"),
     ],
 )
@@ -193,5 +244,6 @@ def test_bad_tensors_are_named():
 
 
 def test_repr_shows_the_arguments():
-    shown = "num_classes=3, strength=0.5, decay=0.9, grid=(2, 4), sync=False, ignore_index=0"
-    assert ClassPrior(3, strength=0.5, decay=0.9, grid=(2, 4), sync=False, ignore_index=0).extra_repr() == shown
+    shown = "num_classes=3, strength=0.5, decay=0.9, grid=(2, 4), zoom=2.0, sync=False, ignore_index=0"
+    given = {"strength": 0.5, "decay": 0.9, "grid": (2, 4), "zoom": 2.0, "sync": False, "ignore_index": 0}
+    assert ClassPrior(3, **given).extra_repr() == shown
