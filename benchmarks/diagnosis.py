@@ -27,7 +27,7 @@ METHODS = (
     "dacs",
     "dastc(align='infonce',match_histograms=False,warmup=0,class_prior=0.0)",
     "dastc(align='infonce',match_histograms=False,warmup=0,class_prior_grid=(1,1))",
-    "dastc(class_prior_zoom=1.0,align='infonce')",
+    "dastc(class_prior_views=(1.0,0.0),align='infonce')",
 )
 WATCHED = ("dacs", "dastc", "dastc_released")
 RULES = ("none", "warped", "averaged")

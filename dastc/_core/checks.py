@@ -63,10 +63,12 @@ def check_at_least(caller: str, name: str, value: float, low: float) -> None:
         raise ValueError(f"{caller}: `{name}` must be at least {low}; got {value}.")
 
 
-def check_factor(caller: str, name: str, value: float) -> None:
-    """Check that a factor is at least 1 and finite."""
-    if not 1 <= value < float("inf"):
-        raise ValueError(f"{caller}: `{name}` must be at least 1 and finite; got {value}.")
+def check_views(caller: str, name: str, views: Sequence[float]) -> None:
+    """Check a largest zoom of at least 1 and a largest shift in [0, 1)."""
+    if not isinstance(views, Sequence) or len(views) != 2 or not (1 <= views[0] < float("inf") and 0 <= views[1] < 1):
+        raise ValueError(
+            f"{caller}: {name} must be a zoom of at least 1 and a shift in [0, 1), finite both; got {views}."
+        )
 
 
 def check_grid(caller: str, name: str, grid: Sequence[int]) -> None:

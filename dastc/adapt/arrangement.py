@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 
 from typing_extensions import TypedDict
 
-from dastc._core.checks import check_at_least, check_between, check_choice, check_factor, check_grid
+from dastc._core.checks import check_at_least, check_between, check_choice, check_grid, check_views
 from dastc.adapt.steps import CrossFrame
 from dastc.functional.confidence import Weighting
 
@@ -41,8 +41,8 @@ class Arrangement(NamedTuple):
         class_prior: Strength, in [0, 1], with which the teacher's labels are kept from naming classes more or less
             often than the source shows them; 0 is off. See :class:`~dastc.adapt.ClassPrior`. Not a part of DA-STC.
         class_prior_grid: Rows and columns of cells of the picture that have a prior of their own, each >= 1.
-        class_prior_zoom: Largest factor, >= 1, by which the target's cameras may show things larger or smaller than
-            the source's; see :class:`~dastc.adapt.ClassPrior`.
+        class_prior_views: Largest zoom, >= 1, and largest shift, as a part of the picture's height, by which the
+            target's cameras may see otherwise than the source's; ``(1.0, 0.0)`` is off.
         both_frames: Train on every frame of a clip, not on the current one alone.
         temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow.
         align: The objective of :class:`~dastc.losses.CentroidAlignmentLoss`; ``"pixel"`` pulls each pixel to the
@@ -81,7 +81,7 @@ class Arrangement(NamedTuple):
     cross_frame: CrossFrame = "averaged"
     class_prior: float = 1.0
     class_prior_grid: tuple[int, int] = (8, 8)
-    class_prior_zoom: float = 1.5
+    class_prior_views: tuple[float, float] = (1.5, 0.05)
     both_frames: bool = True
     temporal: bool = True
     align: Objective = "none"
@@ -114,7 +114,7 @@ class Switches(TypedDict, total=False):
     cross_frame: CrossFrame
     class_prior: float
     class_prior_grid: tuple[int, int]
-    class_prior_zoom: float
+    class_prior_views: tuple[float, float]
     both_frames: bool
     temporal: bool
     align: Objective
@@ -185,7 +185,7 @@ def _check_values(parts: Arrangement) -> None:
         check_at_least("DASTC", name, getattr(parts, name), 0)
     for name in ("class_prior_grid", "histogram_grid"):
         check_grid("DASTC", name, getattr(parts, name))
-    check_factor("DASTC", "class_prior_zoom", parts.class_prior_zoom)
+    check_views("DASTC", "`class_prior_views`", parts.class_prior_views)
 
 
 ARRANGEMENTS = {
@@ -202,7 +202,7 @@ ARRANGEMENTS = {
         cross_frame="warped",
         class_prior=0.0,
         class_prior_grid=(1, 1),
-        class_prior_zoom=1.0,
+        class_prior_views=(1.0, 0.0),
         both_frames=False,
         align="mmd",
         align_weight=0.01,

@@ -4,14 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_between, check_dtype, check_factor, check_grid, check_shape
+from dastc._core.checks import check_at_least, check_between, check_dtype, check_grid, check_shape, check_views
 from dastc._core.distributed import sum_over_ranks
 from dastc._core.labels import without_ignored
 
 __all__ = ["ClassPrior"]
 
 _FLOOR = 1e-3  # share of the pixels below which a class is too rare to be corrected strongly
-_ZOOMS = 5  # factors between the extremes: with fewer, a cell would skip over others
+_ZOOMS, _SHIFTS = 5, 3  # views between the extremes: with fewer, a cell would skip over others
+_LOOKS = 30  # that all cells of a picture together are worth, as they are not independent: neighbours tell the same
 
 
 class ClassPrior(nn.Module):
@@ -28,9 +29,11 @@ class ClassPrior(nn.Module):
         grid: Rows and columns of cells of the picture that have shares of their own, each >= 1: where cameras look
             level and along the road, the sky is above, the road below and the walls are at the sides. The shift runs
             evenly from the middle of one cell to the next.
-        zoom: Largest factor, >= 1, by which the cameras of the target may show things larger or smaller than those of
-            the source: of what the source shows in each cell the mean over factors from ``1 / zoom`` to ``zoom`` is
-            taken, about the middle of the picture. Cells alone assume that things stand at the same places.
+        zoom: Largest factor, >= 1, by which a camera of the target may show things larger or smaller than those of the
+            source. Cells alone assume that things stand at the same places; with views, each clip is held against what
+            the source shows when it is zoomed, by factors from ``1 / zoom`` to ``zoom`` about the middle of the
+            picture, and shifted, and the views count by how well they fit what is said of the clip.
+        shift: Largest part of the picture's height, in [0, 1), by which things may stand higher or lower.
         sync: Count over all ranks, if there are several.
         ignore_index: Label of the pixels that take no part.
 
@@ -44,7 +47,7 @@ class ClassPrior(nn.Module):
 
     Source:
         Ours, after the distribution alignment of Berthelot et al. 2020 (ReMixMatch); cells after the spatial priors
-        of Zou et al. 2018 (CBST-SP); the zoom is ours. Not a part of DA-STC.
+        of Zou et al. 2018 (CBST-SP); views of them are ours. Not a part of DA-STC.
 
     Example:
         >>> prior = ClassPrior(2)
@@ -64,6 +67,7 @@ class ClassPrior(nn.Module):
         decay: float = 0.99,
         grid: tuple[int, int] = (1, 1),
         zoom: float = 1.0,
+        shift: float = 0.0,
         sync: bool = True,
         ignore_index: int = 255,
     ) -> None:
@@ -73,9 +77,9 @@ class ClassPrior(nn.Module):
         if not 0 <= decay < 1:
             raise ValueError(f"ClassPrior: `decay` must lie in [0, 1); got {decay}.")
         check_grid("ClassPrior", "grid", grid)
-        check_factor("ClassPrior", "zoom", zoom)
+        check_views("ClassPrior", "`zoom` and `shift`", (zoom, shift))
         self.num_classes, self.strength, self.decay = num_classes, strength, decay
-        self.grid, self.zoom = (grid[0], grid[1]), zoom
+        self.grid, self.zoom, self.shift = (grid[0], grid[1]), zoom, shift
         self.sync, self.ignore_index = sync, ignore_index
         # sums that fade, not means: what is compared are shares, and the start then needs no correction
         self.register_buffer("shown", torch.zeros(num_classes, *grid))
@@ -109,23 +113,37 @@ class ClassPrior(nn.Module):
             # one broken frame must not spoil the running share for good
             said = logits.detach().float().softmax(dim=2).nan_to_num(0).sum(dim=(0, 1))
             self._fade("said", self._summed_in_cells(said))
-        shown = _zoomed(_share(self.shown), self.zoom)
+        views = _views(_share(self.shown), self.zoom, self.shift)
+        shift = self._shift(views.mean(dim=0, keepdim=True), logits)
+        if len(views) > 1:
+            weights = self._fit(views, logits.detach() + shift)
+            shift = self._shift(torch.einsum("bv,vkrc->bkrc", weights, views), logits)
+        return logits + shift.to(logits.dtype)
+
+    def _shift(self, shown: Tensor, logits: Tensor) -> Tensor:
+        """Return what the shares (N, K, rows, columns) add to logits, (N, 1, K, h, w), or 1 for a size."""
         ratio = (shown + _FLOOR) / (_share(self.said) + _FLOOR)
         # nothing is known of a cell that has no pixel, or in which nothing was counted yet
         ratio = ratio.where((self.shown.sum(dim=0) > 0) & (self.said.sum(dim=0) > 0), 1)
         shift = self.strength * ratio.log()
         if self.grid != (1, 1):
             size = (logits.shape[-2], logits.shape[-1])
-            shift = F.interpolate(shift.unsqueeze(0), size=size, mode="bilinear", align_corners=False)[0]
-        return logits + shift.to(logits.dtype)
+            shift = F.interpolate(shift, size=size, mode="bilinear", align_corners=False)
+        return shift.unsqueeze(1)
+
+    def _fit(self, views: Tensor, logits: Tensor) -> Tensor:
+        """Return the weight of each view for each clip, (B, V): its probability, given what is said of the clip."""
+        said = self._summed_in_cells(logits.float().softmax(dim=2).nan_to_num(0).sum(dim=1))
+        likelihood = torch.einsum("bkrc,vkrc->bv", _share(said, dim=1), (views + _FLOOR).log())
+        return (_LOOKS / views[0, 0].numel() * likelihood).softmax(dim=1)
 
     def _summed_in_cells(self, values: Tensor) -> Tensor:
-        # (K, h, w) to (K, rows, columns), by products: adding at indices is not deterministic on a GPU
+        # (..., K, h, w) to (..., K, rows, columns), by products: adding at indices is not deterministic on a GPU
         row, column = (
             (_cell_of(size, cells, values.device).unsqueeze(1) == torch.arange(cells, device=values.device)).to(values)
             for size, cells in zip(values.shape[-2:], self.grid, strict=True)
         )
-        return torch.einsum("khw,hr,wc->krc", values, row, column)
+        return torch.einsum("...khw,hr,wc->...krc", values, row, column)
 
     def _fade(self, name: str, new: Tensor) -> None:
         past: Tensor = getattr(self, name)
@@ -136,7 +154,7 @@ class ClassPrior(nn.Module):
         """Show the constructor's arguments."""
         return (
             f"num_classes={self.num_classes}, strength={self.strength}, decay={self.decay}, grid={self.grid}, "
-            f"zoom={self.zoom}, sync={self.sync}, ignore_index={self.ignore_index}"
+            f"zoom={self.zoom}, shift={self.shift}, sync={self.sync}, ignore_index={self.ignore_index}"
         )
 
 
@@ -144,16 +162,21 @@ def _cell_of(size: int, cells: int, device: torch.device) -> Tensor:
     return torch.arange(size, device=device) * cells // max(size, 1)
 
 
-def _zoomed(shares: Tensor, zoom: float) -> Tensor:
-    """Average shares (K, rows, columns) over zooms about the middle; beyond the border is what is at the border."""
-    if zoom == 1 or shares[0].numel() == 1:
-        return shares
-    factors = zoom ** torch.linspace(-1, 1, _ZOOMS, device=shares.device, dtype=shares.dtype)
-    toward_middle = torch.diag_embed((1 / factors).unsqueeze(1).expand(-1, 2))
-    places = F.affine_grid(F.pad(toward_middle, (0, 1)), [_ZOOMS, *shares.shape], align_corners=False)
-    zoomed = F.grid_sample(shares.expand(_ZOOMS, -1, -1, -1), places, padding_mode="border", align_corners=False)
-    return _share(zoomed.mean(dim=0))  # a cell of which nothing is known has no share to give
+def _views(shares: Tensor, zoom: float, shift: float) -> Tensor:
+    """Zoom shares (K, rows, columns) about the middle and shift them; beyond the border is what is at the border."""
+    if (zoom == 1 and shift == 0) or shares[0].numel() == 1:
+        return shares.unsqueeze(0)
+    device, dtype = shares.device, shares.dtype
+    factors = zoom ** torch.linspace(-1, 1, _ZOOMS if zoom > 1 else 1, device=device, dtype=dtype)
+    shifts = 2 * shift * torch.linspace(-1, 1, _SHIFTS if shift > 0 else 1, device=device, dtype=dtype)
+    factor, down = (x.flatten() for x in torch.meshgrid(factors, shifts, indexing="ij"))
+    zero = torch.zeros_like(factor)
+    # where a view's place lies in the shares, from -1 to 1 in both axes
+    places = torch.stack((1 / factor, zero, zero, zero, 1 / factor, -down / factor), dim=1).view(-1, 2, 3)
+    places = F.affine_grid(places, [len(factor), *shares.shape], align_corners=False)
+    seen = F.grid_sample(shares.expand(len(factor), -1, -1, -1), places, padding_mode="border", align_corners=False)
+    return _share(seen, dim=1)  # a cell of which nothing is known has no share to give
 
 
-def _share(counts: Tensor) -> Tensor:
-    return counts / counts.sum(dim=0).clamp(min=1e-12)  # of each cell
+def _share(counts: Tensor, dim: int = 0) -> Tensor:
+    return counts / counts.sum(dim=dim, keepdim=True).clamp(min=1e-12)  # of each cell

@@ -116,7 +116,8 @@ class DASTC(nn.Module):
             num_classes,
             strength=parts.class_prior,
             grid=parts.class_prior_grid,
-            zoom=parts.class_prior_zoom,
+            zoom=parts.class_prior_views[0],
+            shift=parts.class_prior_views[1],
             ignore_index=ignore_index,
         )
         self.feature_fusion = ShallowFeatureFusion(parts.feature_fusion)

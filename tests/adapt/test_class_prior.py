@@ -153,52 +153,94 @@ def test_cells_of_which_nothing_is_known_are_left_alone():
         prior.see(torch.zeros(3, dtype=torch.long))
 
 
-def zoomed_by_hand(share, factor):
-    """Look at shares (cells,) of one axis ``factor`` times larger, about the middle."""
+def seen_by_hand(share, factor, down):
+    """Look at shares (cells,) of one axis ``factor`` times larger about the middle, and ``down`` lower."""
     middles = (np.arange(len(share)) + 0.5) / len(share) - 0.5
-    return np.interp(middles / factor, middles, share)
+    return np.interp((middles - down) / factor, middles, share)
 
 
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=9), st.floats(1.1, 3), st.booleans())
-def test_with_a_zoom_the_mean_over_what_is_seen_nearer_and_farther_is_said(share, zoom, upright):
+@given(st.lists(st.floats(0.01, 0.99), min_size=2, max_size=9), st.floats(1, 3), st.floats(0, 0.4), st.booleans())
+def test_the_views_that_fit_what_is_said_are_what_is_expected(share, zoom, shift, upright):
     axis = (len(share), 1) if upright else (1, len(share))
-    prior = ClassPrior(2, grid=axis, zoom=zoom)
-    prior.shown = torch.tensor([[1 - one for one in share], share], dtype=torch.float32).view(2, *axis)
-    found = prior(torch.zeros(1, 1, 2, *axis)).softmax(dim=2)[0, 0, 1].flatten()
-    expected = np.mean([zoomed_by_hand(share, zoom**power) for power in (-1, -0.5, 0, 0.5, 1)], axis=0)
-    torch.testing.assert_close(found, torch.from_numpy(expected).float(), atol=5e-3, rtol=0)
+    prior = ClassPrior(2, grid=axis, zoom=zoom, shift=shift)
+    prior.shown = torch.tensor([[1 - one for one in share], share]).view(2, *axis)
+    prior.said = torch.full((2, *axis), 0.5)
+    prior.eval()
+    logits = torch.randn(1, 3, 2, *axis)
+    views = np.stack([
+        seen_by_hand(share, zoom**power, shift * down * upright)
+        for power in ((-1, -0.5, 0, 0.5, 1) if zoom > 1 else (0,))
+        for down in ((-1, 0, 1) if shift > 0 else (0,))
+    ])  # fmt: skip
+    first = np.log(np.stack((1 - views.mean(0), views.mean(0))) + 1e-3) - np.log(0.501)
+    told = (logits + torch.from_numpy(first).float().view(2, *axis)).softmax(2).mean(1).view(2, -1).numpy()
+    fit = 30 / len(share) * (told[0] * np.log(1 - views + 1e-3) + told[1] * np.log(views + 1e-3)).sum(1)
+    weight = np.exp(fit - fit.max()) / np.exp(fit - fit.max()).sum()
+    expected = np.log(np.stack((1 - weight @ views, weight @ views)) + 1e-3) - np.log(0.501)
+    found = (prior(logits) - logits)[0].view(3, 2, -1)
+    torch.testing.assert_close(found, torch.from_numpy(expected).float().expand(3, -1, -1), atol=2e-3, rtol=1e-3)
 
 
-def test_with_a_zoom_a_class_may_be_said_beside_where_it_is_shown():
+def test_with_views_a_class_may_be_said_beside_where_it_is_shown():
     labels = torch.zeros(1, 8, 8, dtype=torch.long)
     labels[:, 3:5, 3:5] = 1
     shift = []
-    for zoom in (1.0, 2.0):
-        prior = ClassPrior(2, grid=(8, 8), zoom=zoom)
+    for views in ({}, {"zoom": 2.0}, {"shift": 0.1}):
+        prior = ClassPrior(2, grid=(8, 8), **views)
         prior.see(labels)
         shift.append(prior(torch.zeros(1, 1, 2, 8, 8))[0, 0, 1])
-    assert shift[1][2, 2] > shift[0][2, 2] + 4  # a factor of more than 50
-    torch.testing.assert_close(shift[1][0], shift[0][0])  # too far away for any zoom
-    assert shift[1][3, 3] < shift[0][3, 3]
+    assert (shift[1][[2, 3], [2, 2]] > shift[0][[2, 3], [2, 2]] + 2).all()  # above and beside: a factor of 7 at least
+    assert shift[2][2, 3] > shift[0][2, 3] + 2  # above
+    torch.testing.assert_close(shift[2][3, 2], shift[0][3, 2])  # beside: nothing is shifted there
+    torch.testing.assert_close(shift[1][0], shift[0][0])  # too far away for any view
+
+
+def test_each_clip_is_held_against_the_views_that_fit_it():
+    prior = ClassPrior(2, grid=(8, 1), shift=0.25)
+    prior.see(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]).view(1, 8, 1))  # above 0, below 1
+    high, low = (torch.tensor([1.0] * rows + [-1.0] * (8 - rows)).view(1, 8, 1) for rows in (2, 6))
+    clips = torch.stack([3 * torch.stack((one, -one), dim=1).expand(2, 2, 8, 1) for one in (high, low)])
+    clips[:, :, :, [3, 4]] = 0  # undecided in the middle
+    found = prior(clips)[:, :, 1] - prior(clips)[:, :, 0]
+    assert (found[0, :, [3, 4]] > 1).all()  # the border is high up: the middle lies below it
+    assert (found[1, :, [3, 4]] < -1).all()
+    torch.testing.assert_close(found[:, 0], found[:, 1])  # frames of a clip share the view
+
+
+def test_a_broken_frame_spoils_no_other_through_the_views():
+    prior = ClassPrior(2, grid=(4, 4), zoom=1.5, shift=0.1)
+    prior.see(torch.randint(0, 2, (2, 8, 8)))
+    logits = torch.randn(2, 2, 2, 8, 8)
+    logits[0, 0, :, 0, 0] = float("nan")
+    found = prior(logits)
+    assert found[0, 0, :, 0, 0].isnan().all()
+    assert found.isnan().sum() == 2
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (8, 1), (3, 4)])
-def test_a_picture_that_is_alike_everywhere_is_so_at_any_zoom(grid):
+def test_a_picture_that_is_alike_everywhere_is_so_in_any_view(grid):
     labels = labels_of([1, 2, 3, 4]).view(1, 1, 1, -1).expand(1, 40, 40, -1).movedim(-1, 0)
     logits = torch.randn(1, 1, K, 12, 20)
-    near, far = ClassPrior(K, grid=grid), ClassPrior(K, grid=grid, zoom=2.0)
-    for prior in (near, far):
+    one, many = ClassPrior(K, grid=grid), ClassPrior(K, grid=grid, zoom=2.0, shift=0.2)
+    for prior in (one, many):
         prior.see(labels)
-    torch.testing.assert_close(far(logits), near(logits))
+    torch.testing.assert_close(many(logits), one(logits))
 
 
-def test_zooming_takes_nothing_from_cells_of_which_nothing_is_known():
+def test_views_take_nothing_from_cells_of_which_nothing_is_known():
     prior = ClassPrior(2, grid=(4, 1), zoom=2.0)
     prior.see(torch.tensor([[255], [255], [0], [1]]).expand(4, 6))
     shift = prior(torch.zeros(1, 1, 2, 4, 1))[0, 0, :, :, 0]
     assert torch.equal(shift[:, :2], torch.zeros(2, 2))
     assert shift[0, 2] > shift[1, 2]
     torch.testing.assert_close(shift[:, 2:].exp().sum(dim=0), torch.full((2,), 2.0), atol=0.01, rtol=0)  # shares again
+
+
+@pytest.mark.parametrize("clips", [0, 1, 3])
+def test_any_number_of_clips_may_be_shifted(clips):
+    prior = ClassPrior(K, grid=(2, 3), zoom=1.5, shift=0.1)
+    prior.see(torch.randint(0, K, (2, 6, 6)))
+    assert prior(torch.randn(clips, 2, K, 5, 7)).shape == (clips, 2, K, 5, 7)
 
 
 def test_in_evaluation_mode_nothing_is_counted():
@@ -224,8 +266,12 @@ def test_bf16_stays_bf16_and_is_counted_in_float32():
         ({"num_classes": 2, "grid": (0, 3)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(0, 3\)"),
         ({"num_classes": 2, "grid": (3,)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(3,\)"),
         ({"num_classes": 2, "grid": (2, 1.5)}, r"ClassPrior: `grid` must be \(rows, columns\), .*; got \(2, 1\.5\)"),
-        ({"num_classes": 2, "zoom": 0.5}, "ClassPrior: `zoom` must be at least 1 and finite; got 0.5"),
-        ({"num_classes": 2, "zoom": float("inf")}, "ClassPrior: `zoom` must be at least 1 and finite; got inf"),
+        ({"num_classes": 2, "zoom": 0.5}, r"ClassPrior: `zoom` and `shift` must be a zoom of .*; got \(0\.5, 0\.0\)"),
+        ({"num_classes": 2, "zoom": float("inf")}, r"`zoom` and `shift` must be .*; got \(inf, 0\.0\)"),
+        (
+            {"num_classes": 2, "shift": 1.0},
+            r"`zoom` and `shift` must be .* in \[0, 1\), finite both; got \(1\.0, 1\.0\)",
+        ),
         ({"num_classes": 2, "decay": 1.0}, r"ClassPrior: `decay` must lie in \[0, 1\); got 1.0"),
     ],
 )
@@ -244,6 +290,6 @@ def test_bad_tensors_are_named():
 
 
 def test_repr_shows_the_arguments():
-    shown = "num_classes=3, strength=0.5, decay=0.9, grid=(2, 4), zoom=2.0, sync=False, ignore_index=0"
-    given = {"strength": 0.5, "decay": 0.9, "grid": (2, 4), "zoom": 2.0, "sync": False, "ignore_index": 0}
+    shown = "num_classes=3, strength=0.5, decay=0.9, grid=(2, 4), zoom=2.0, shift=0.1, sync=False, ignore_index=0"
+    given = {"strength": 0.5, "decay": 0.9, "grid": (2, 4), "zoom": 2.0, "shift": 0.1, "sync": False, "ignore_index": 0}
     assert ClassPrior(3, **given).extra_repr() == shown

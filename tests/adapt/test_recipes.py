@@ -159,7 +159,7 @@ def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
         {"align": "mmd"},
         {"align": "pixel"},
         {"align": "pixel", "memory": False},
-        {"class_prior_grid": (2, 2), "class_prior_zoom": 1.0},
+        {"class_prior_grid": (2, 2), "class_prior_views": (1.0, 0.0)},
         {"warmup": 2},
         {"complementary": False, "context_consistency": 1.0},
         {"align_weight": 1.0},
@@ -474,7 +474,8 @@ def test_the_student_sees_augmented_frames_alone(name):
             ValueError,
             "`class_prior_grid` must be (rows, columns), two whole numbers of at least 1; got (8, 0)",
         ),
-        ({"class_prior_zoom": 0.8}, ValueError, "`class_prior_zoom` must be at least 1 and finite; got 0.8"),
+        ({"class_prior_views": (0.8, 0.0)}, ValueError, "`class_prior_views` must be a zoom of at least 1 and a shift"),
+        ({"class_prior_views": 1.5}, ValueError, "shift in [0, 1), finite both; got 1.5"),
         (
             {"histogram_grid": (3,)},
             ValueError,
