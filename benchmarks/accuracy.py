@@ -56,7 +56,7 @@ LONGER = f"{DACS_ALIKE} --steps 750"  # took at least as long as 600 steps of DA
 # the parts of DA-STC away from the default: sequence fusion off, labels over two frames off, alignment on
 WITHOUT = ("fusion='none',clean_source=True,clean_target=True", "cross_frame='none'")
 PARTS_OFF = (f"dastc({INFONCE})", "dastc(align='cdd')", *(f"dastc({part})" for part in WITHOUT))
-AS_LONG = "dacs --steps 700"  # takes as long as 600 steps of DA-STC, or a little longer
+AS_LONG = "dacs --steps 800"  # takes as long as 600 steps of DA-STC, or a little longer
 STREET = (
     "source_only",
     "dacs",
