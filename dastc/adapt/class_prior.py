@@ -1,5 +1,7 @@
 """Keep a teacher from naming classes more or less often than the source shows them."""
 
+from math import ceil
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,11 +9,12 @@ from torch import Tensor, nn
 from dastc._core.checks import check_at_least, check_between, check_dtype, check_grid, check_shape, check_views
 from dastc._core.distributed import sum_over_ranks
 from dastc._core.labels import without_ignored
+from dastc.ops._precision import without_autocast
 
 __all__ = ["ClassPrior"]
 
 _FLOOR = 1e-3  # share of the pixels below which a class is too rare to be corrected strongly
-_ZOOMS, _SHIFTS = 5, 3  # views between the extremes: with fewer, a cell would skip over others
+_ZOOMS, _SHIFT_STEP = 5, 0.05  # with fewer views, or farther from one to the next, a cell would skip over others
 _LOOKS = 30  # that all cells of a picture together are worth, as they are not independent: neighbours tell the same
 
 
@@ -109,16 +112,20 @@ class ClassPrior(nn.Module):
         """Shift logits of the target; in training mode, count what they say first."""
         check_shape("ClassPrior", "logits", logits, "B T K h w", {"K": self.num_classes})
         check_dtype("ClassPrior", "logits", logits, "float")
+        with without_autocast(logits):  # shares are sums of many pixels
+            return logits + self._shift_of(logits.detach()).to(logits.dtype)
+
+    def _shift_of(self, logits: Tensor) -> Tensor:
         if self.training:
             # one broken frame must not spoil the running share for good
-            said = logits.detach().float().softmax(dim=2).nan_to_num(0).sum(dim=(0, 1))
+            said = logits.float().softmax(dim=2).nan_to_num(0).sum(dim=(0, 1))
             self._fade("said", self._summed_in_cells(said))
         views = _views(_share(self.shown), self.zoom, self.shift)
         shift = self._shift(views.mean(dim=0, keepdim=True), logits)
         if len(views) > 1:
-            weights = self._fit(views, logits.detach() + shift)
+            weights = self._fit(views, logits + shift)
             shift = self._shift(torch.einsum("bv,vkrc->bkrc", weights, views), logits)
-        return logits + shift.to(logits.dtype)
+        return shift
 
     def _shift(self, shown: Tensor, logits: Tensor) -> Tensor:
         """Return what the shares (N, K, rows, columns) add to logits, (N, 1, K, h, w), or 1 for a size."""
@@ -168,7 +175,8 @@ def _views(shares: Tensor, zoom: float, shift: float) -> Tensor:
         return shares.unsqueeze(0)
     device, dtype = shares.device, shares.dtype
     factors = zoom ** torch.linspace(-1, 1, _ZOOMS if zoom > 1 else 1, device=device, dtype=dtype)
-    shifts = 2 * shift * torch.linspace(-1, 1, _SHIFTS if shift > 0 else 1, device=device, dtype=dtype)
+    each_way = ceil(round(shift / _SHIFT_STEP, 6))  # 0.15 / 0.05 is a little more than 3
+    shifts = 2 * shift * torch.linspace(-1, 1, 2 * each_way + 1, device=device, dtype=dtype)
     factor, down = (x.flatten() for x in torch.meshgrid(factors, shifts, indexing="ij"))
     zero = torch.zeros_like(factor)
     # where a view's place lies in the shares, from -1 to 1 in both axes

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -170,7 +171,7 @@ def test_the_views_that_fit_what_is_said_are_what_is_expected(share, zoom, shift
     views = np.stack([
         seen_by_hand(share, zoom**power, shift * down * upright)
         for power in ((-1, -0.5, 0, 0.5, 1) if zoom > 1 else (0,))
-        for down in ((-1, 0, 1) if shift > 0 else (0,))
+        for down in np.linspace(-1, 1, 2 * math.ceil(round(shift / 0.05, 6)) + 1)  # -1 alone if nothing shifts
     ])  # fmt: skip
     first = np.log(np.stack((1 - views.mean(0), views.mean(0))) + 1e-3) - np.log(0.501)
     told = (logits + torch.from_numpy(first).float().view(2, *axis)).softmax(2).mean(1).view(2, -1).numpy()
@@ -256,6 +257,17 @@ def test_bf16_stays_bf16_and_is_counted_in_float32():
     assert half(logits).dtype == torch.bfloat16
     full(logits.float())
     assert torch.equal(half.said, full.said)
+
+
+def test_autocast_changes_no_share():
+    prior, exact = (ClassPrior(3, grid=(2, 2), zoom=1.5, shift=0.1) for _ in range(2))
+    labels, logits = torch.arange(64).view(1, 1, 8, 8) % 3, 9 * torch.randn(2, 1, 3, 8, 8)
+    for each in (prior, exact):
+        each.see(labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        shifted = prior(logits)
+    assert torch.equal(shifted, exact(logits))
+    assert torch.equal(prior.said, exact.said)
 
 
 @pytest.mark.parametrize(
