@@ -43,11 +43,11 @@ class Arrangement(NamedTuple):
         class_prior_grid: Rows and columns of cells of the picture that have a prior of their own, each >= 1.
         class_prior_views: Largest zoom, >= 1, and largest shift, as a part of the picture's height, by which the
             target's cameras may see otherwise than the source's; ``(1.0, 0.0)`` is off.
-        both_frames: Train on every frame of a clip, not on the current one alone.
+        both_frames: Train on every frame of a clip, not on the current one alone, at a third more time.
         temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow.
         align: The objective of :class:`~dastc.losses.CentroidAlignmentLoss`; ``"pixel"`` pulls each pixel to the
             centroid of its class in the other domain (:class:`~dastc.losses.PixelAlignmentLoss`, not a part of
-            DA-STC); or ``"none"``, the default: no measurement has shown a gain yet (docs/results.md).
+            DA-STC); or ``"none"``.
         align_weight: Its weight, dimensionless.
         memory: Of ``align``: use running centroids, one memory for each domain.
         context_consistency: Weight of the loss that what both contexts show is told alike; 0 is off. See
@@ -82,9 +82,9 @@ class Arrangement(NamedTuple):
     class_prior: float = 1.0
     class_prior_grid: tuple[int, int] = (8, 8)
     class_prior_views: tuple[float, float] = (1.5, 0.05)
-    both_frames: bool = True
+    both_frames: bool = False
     temporal: bool = True
-    align: Objective = "none"
+    align: Objective = "cdd"
     align_weight: float = 0.1
     memory: bool = True
     context_consistency: float = 0.0

@@ -40,7 +40,7 @@ class DASTC(nn.Module):
 
     Two arrangements of the same parts: the default, ``"exchange"``, and ``"released"``, which follows the authors'
     code with its defects corrected. Every part has a switch, so an ablation is an argument: ``warmup=0``,
-    ``align="infonce"``, ``fusion="shared"``; :class:`~dastc.adapt.Arrangement` lists them.
+    ``align="none"``, ``fusion="shared"``; :class:`~dastc.adapt.Arrangement` lists them.
 
     Args:
         model: An image model, or a :class:`~dastc.models.VideoSegmenter`.
@@ -73,10 +73,10 @@ class DASTC(nn.Module):
         >>> recipe = DASTC(TinySegmenter(3), 3, features="neck", warmup=0)
         >>> clip = Clip(torch.randn(1, 2, 3, 16, 16), torch.randint(0, 3, (1, 2, 16, 16)))
         >>> sorted(recipe.step(clip, Clip(clip.frames)))
-        ['in_source', 'in_target', 'total']
-        >>> recipe = DASTC(TinySegmenter(3), 3, features="neck", warmup=0, align="infonce")
-        >>> sorted(recipe.step(clip, Clip(clip.frames)))
         ['align', 'in_source', 'in_target', 'total']
+        >>> recipe = DASTC(TinySegmenter(3), 3, warmup=0, align="none")
+        >>> sorted(recipe.step(clip, Clip(clip.frames)))
+        ['in_source', 'in_target', 'total']
     """
 
     def __init__(

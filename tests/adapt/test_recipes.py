@@ -28,7 +28,8 @@ RECIPES = {
             "warmup": 0,
             "class_prior_grid": (1, 1),
             "match_histograms": False,
-            "align": "infonce",  # so that every part is tested
+            "align": "infonce",
+            "both_frames": True,  # so that every part is tested
         },
     ),
     "released": (DASTC, RELEASED),
@@ -132,7 +133,7 @@ def test_switches_and_arrangement_have_the_same_parts():
 def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
     recipe = make("dastc", memory=False)
     assert recipe.parts == ARRANGEMENTS["exchange"]._replace(
-        memory=False, warmup=0, class_prior_grid=(1, 1), match_histograms=False, align="infonce"
+        memory=False, warmup=0, class_prior_grid=(1, 1), match_histograms=False, align="infonce", both_frames=True
     )
     assert make("released", bank=False).parts == ARRANGEMENTS["released"]._replace(bank=False)
 
