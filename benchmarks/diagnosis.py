@@ -22,12 +22,12 @@ from dastc.adapt import class_geometry, disagreement, label_quality, labelled_by
 from dastc.adapt.steps import reweighted
 
 ROOT = Path(__file__).parents[1]
-# what led to the warm-up, without it, and what the default is now; with the alignment, whose gradient is looked at
+# what led to the warm-up, without it, and what the default is now
 METHODS = (
     "dacs",
-    "dastc(align='infonce',match_histograms=False,warmup=0,class_prior=0.0)",
-    "dastc(align='infonce',match_histograms=False,warmup=0,class_prior_grid=(1,1))",
-    "dastc(align='infonce')",
+    "dastc(both_frames=True,align='infonce',match_histograms=False,warmup=0,class_prior=0.0)",
+    "dastc(both_frames=True,align='infonce',match_histograms=False,warmup=0,class_prior_grid=(1,1))",
+    "dastc",
 )
 WATCHED = ("dacs", "dastc", "dastc_released")
 RULES = ("none", "warped", "averaged")

@@ -66,7 +66,7 @@ def parse(argv):
     model.add_argument("--model", default="dastc.models:TinySegmenter", metavar="MODULE:CALLABLE")
     model.add_argument("--model-args", type=ast.literal_eval, default={}, metavar="DICT", help="'{\"width\": 64}'")
     model.add_argument("--video", action="store_true", help="fuse the scores of neighbouring frames along the flow")
-    model.add_argument("--align", choices=ALIGN, default="none", help="classes of both domains; of dastc")
+    model.add_argument("--align", choices=ALIGN, default="cdd", help="how classes of both domains are; of dastc")
     model.add_argument("--features", metavar="NAME", help="submodule to align; known for the models of docs/models.md")
     model.add_argument("--freeze", nargs="+", default=[], metavar="NAME", help="submodules that stay as they are")
     model.add_argument("--factors", type=ast.literal_eval, default={}, metavar="DICT", help="of --lr: '{\"head\": 10}'")

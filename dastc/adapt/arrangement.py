@@ -70,7 +70,7 @@ class Arrangement(NamedTuple):
     fusion: Fusion = "exchange"
     complementary: bool = True
     source_context: bool = True
-    clean_source: bool = False
+    clean_source: bool = True
     clean_target: bool = False
     masked_target: float = 0.0
     target_weight: float = 1.0

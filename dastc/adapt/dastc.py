@@ -73,8 +73,8 @@ class DASTC(nn.Module):
         >>> recipe = DASTC(TinySegmenter(3), 3, features="neck", warmup=0)
         >>> clip = Clip(torch.randn(1, 2, 3, 16, 16), torch.randint(0, 3, (1, 2, 16, 16)))
         >>> sorted(recipe.step(clip, Clip(clip.frames)))
-        ['align', 'in_source', 'in_target', 'total']
-        >>> recipe = DASTC(TinySegmenter(3), 3, warmup=0, align="none")
+        ['align', 'in_source', 'in_target', 'source', 'total']
+        >>> recipe = DASTC(TinySegmenter(3), 3, warmup=0, align="none", clean_source=False)
         >>> sorted(recipe.step(clip, Clip(clip.frames)))
         ['in_source', 'in_target', 'total']
     """

@@ -212,7 +212,7 @@ def test_gradients_of_the_terms_and_nothing_is_changed():
         torch.equal(a, b) for a, b in zip(before.values(), recipe.state_dict().values(), strict=True) if a is not None
     )
     assert all(p.grad is None for p in recipe.parameters())
-    assert pulls.keys() == {"in_source", "in_target", "align"}
+    assert pulls.keys() == {"source", "in_source", "in_target", "align"}
 
     losses = recipe.step(source, target)
     parameters = list(recipe.model.parameters())

@@ -142,7 +142,7 @@ def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
     "switch",
     [
         {"source_context": False},
-        {"clean_source": True},
+        {"clean_source": False},
         {"clean_target": True},
         {"complementary": False},
         {"masked_target": 0.5},

@@ -23,7 +23,7 @@ def test_recipes_are_watched_and_drawn_and_finished_ones_are_not_run_again(diagn
     assert list(records) == ["dacs", ours]
     assert [look["step"] for look in records["dacs"]["looks"]] == [0, 2]
     seen = [set(look["gradients"]) for look in records[ours]["looks"]]
-    assert seen == [{"source"}, {"in_source", "in_target", "align"}]
+    assert seen == [{"source"}, {"source", "in_source", "in_target", "align"}]
     drawn = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
     assert set(drawn) == {"labels.svg", "classes.svg", "features.svg", "gradients.svg"}
 
