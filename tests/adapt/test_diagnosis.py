@@ -201,7 +201,7 @@ def test_classes_of_one_domain_alone_are_left_out():
 
 def test_gradients_of_the_terms_and_nothing_is_changed():
     torch.manual_seed(0)
-    recipe = DASTC(TinySegmenter(K, width=16), K, features="neck", threshold=0.26, warmup=0, align="infonce", seed=3)
+    recipe = DASTC(TinySegmenter(K, width=16), K, features="neck", threshold=0.26, warmup=0, seed=3)
     source, target = (
         Clip(torch.randn(2, 2, 3, 16, 16), torch.randint(0, K, (2, 2, 16, 16)), torch.zeros(2, 1, 2, 16, 16))
         for _ in range(2)
