@@ -27,7 +27,7 @@ class Arrangement(NamedTuple):
             step before, in both contexts; ``"none"``: no fused clips.
         complementary: Of ``"exchange"``: one mask for both contexts; else each has its own.
         source_context: Train on the clip in source context, too (else in target context only).
-        clean_source: Train on the source as it is, too.
+        clean_source: Train on the source as it is, too, at a fifth more time.
         clean_target: Train on the target as it is, too.
         masked_target: Share of the target that is hidden in a further clip to train on, in [0, 1); 0 is off. See
             :func:`dastc.functional.hide_blocks`. Not a part of DA-STC.
