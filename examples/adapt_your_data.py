@@ -67,6 +67,8 @@ def parse(argv):
     model.add_argument("--model-args", type=ast.literal_eval, default={}, metavar="DICT", help="'{\"width\": 64}'")
     model.add_argument("--video", action="store_true", help="fuse the scores of neighbouring frames along the flow")
     model.add_argument("--align", choices=ALIGN, default="cdd", help="how classes of both domains are; of dastc")
+    model.add_argument("--switches", type=ast.literal_eval, default={}, metavar="DICT",
+                       help="other parts of dastc: '{\"class_prior\": 0.0, \"match_histograms\": False}'")  # fmt: skip
     model.add_argument("--features", metavar="NAME", help="submodule to align; known for the models of docs/models.md")
     model.add_argument("--freeze", nargs="+", default=[], metavar="NAME", help="submodules that stay as they are")
     model.add_argument("--factors", type=ast.literal_eval, default={}, metavar="DICT", help="of --lr: '{\"head\": 10}'")
@@ -185,12 +187,19 @@ def prepared_model(args, num_classes):
 
 def make_recipe(args, model, space):
     more = {}
+    if not isinstance(args.switches, dict):
+        raise ValueError(f"--switches must be a dict; got {args.switches}.")
+    if args.switches and args.method != "dastc":
+        raise ValueError(f"--switches is of --method dastc; got {args.switches} with --method {args.method}.")
     if args.method == "dastc":
         features = args.features or (None if args.align == "none" else known_features(model))
-        more = {"warmup": args.warmup, "align": args.align, "features": features}
-    recipe = RECIPES[args.method](
-        model, len(space.names), seed=args.seed * world() + rank(), ignore_index=space.ignore_index, **more
-    )
+        more = {"warmup": args.warmup, "align": args.align, "features": features} | args.switches
+    try:
+        recipe = RECIPES[args.method](
+            model, len(space.names), seed=args.seed * world() + rank(), ignore_index=space.ignore_index, **more
+        )
+    except TypeError as error:  # a part that the recipe does not have
+        raise ValueError(f"--switches {args.switches}: {error}") from error
     aligning = f", aligning {more['features'] or 'logits'}" if more.get("align", "none") != "none" else ""
     print_once(f"{args.method} on {type(model).__name__}{aligning}")
     return recipe

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -82,6 +83,27 @@ def finish(process):
     said, _ = process.communicate(timeout=250)
     assert process.returncode == 0, said
     return said
+
+
+def test_any_part_of_the_recipe_can_be_set(tree, tmp_path):
+    example, seen = module("adapt_your_data"), {}
+    make = example.make_recipe
+    example.make_recipe = lambda *given: seen.setdefault("recipe", make(*given))
+    example.main([*settings(tree, tmp_path / "out", steps=1), "--switches", "{'class_prior': 0.0}"])
+    assert (seen["recipe"].parts.class_prior, seen["recipe"].parts.align) == (0.0, "cdd")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--switches", "{'clas_prior': 0.0}"], "class_prior"),
+        (["--switches", "{'class_prior': 0.0}", "--method", "dacs"], "--switches is of --method dastc"),
+        (["--switches", "[1]"], "--switches must be a dict; got [1]"),
+    ],
+)
+def test_a_part_that_is_not_there_is_named(tree, tmp_path, more, message):
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        run("adapt_your_data", *settings(tree, tmp_path / "out", steps=1), *more)
 
 
 def test_it_trains_scores_and_writes_what_segment_video_takes(tree, tmp_path, capsys):
