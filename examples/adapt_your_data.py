@@ -66,7 +66,9 @@ def parse(argv):
     model.add_argument("--model", default="dastc.models:TinySegmenter", metavar="MODULE:CALLABLE")
     model.add_argument("--model-args", type=ast.literal_eval, default={}, metavar="DICT", help="'{\"width\": 64}'")
     model.add_argument("--video", action="store_true", help="fuse the scores of neighbouring frames along the flow")
-    model.add_argument("--align", choices=ALIGN, default="cdd", help="how classes of both domains are; of dastc")
+    model.add_argument(
+        "--align", choices=ALIGN, default="cdd", help="what brings the classes of both domains together; of dastc"
+    )
     model.add_argument("--switches", type=ast.literal_eval, default={}, metavar="DICT",
                        help="other parts of dastc: '{\"class_prior\": 0.0, \"match_histograms\": False}'")  # fmt: skip
     model.add_argument("--features", metavar="NAME", help="submodule to align; known for the models of docs/models.md")
@@ -199,6 +201,8 @@ def make_recipe(args, model, space):
             model, len(space.names), seed=args.seed * world() + rank(), ignore_index=space.ignore_index, **more
         )
     except TypeError as error:  # a part that the recipe does not have
+        if not args.switches:
+            raise
         raise ValueError(f"--switches {args.switches}: {error}") from error
     aligning = f", aligning {more['features'] or 'logits'}" if more.get("align", "none") != "none" else ""
     print_once(f"{args.method} on {type(model).__name__}{aligning}")

@@ -44,7 +44,8 @@ class Arrangement(NamedTuple):
         class_prior_views: Largest zoom, >= 1, and largest shift, as a part of the picture's height, by which the
             target's cameras may see otherwise than the source's; ``(1.0, 0.0)`` is off.
         both_frames: Train on every frame of a clip, not on the current one alone, at a third more time.
-        temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow.
+        temporal: Weigh frames in the aggregation, and leave out what does not persist along the flow. Of
+            ``both_frames``: with the current one alone there is nothing to weigh.
         align: The objective of :class:`~dastc.losses.CentroidAlignmentLoss`; ``"pixel"`` pulls each pixel to the
             centroid of its class in the other domain (:class:`~dastc.losses.PixelAlignmentLoss`, not a part of
             DA-STC); or ``"none"``.
