@@ -208,7 +208,7 @@ PARTS = (
     "dastc --rare 0.05",
     "dastc --scales 1 0.5",
     "dastc --frames 3",
-    # away from the default before: labels over two frames and views of the class prior, without alignment
+    # away from the default before: the loss on both frames, neither a clean source nor alignment
     *(
         old(f"{TWO_FRAMES}{part}")
         for part in (
