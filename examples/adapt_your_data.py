@@ -66,9 +66,7 @@ def parse(argv):
     model.add_argument("--model", default="dastc.models:TinySegmenter", metavar="MODULE:CALLABLE")
     model.add_argument("--model-args", type=ast.literal_eval, default={}, metavar="DICT", help="'{\"width\": 64}'")
     model.add_argument("--video", action="store_true", help="fuse the scores of neighbouring frames along the flow")
-    model.add_argument(
-        "--align", choices=ALIGN, default="cdd", help="what brings classes of both domains together"
-    )
+    model.add_argument("--align", choices=ALIGN, default="cdd", help="what brings classes of both domains together")
     model.add_argument("--switches", type=ast.literal_eval, default={}, metavar="DICT",
                        help="other parts of dastc: '{\"class_prior\": 0.0, \"match_histograms\": False}'")  # fmt: skip
     model.add_argument("--features", metavar="NAME", help="submodule to align; known for the models of docs/models.md")
