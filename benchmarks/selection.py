@@ -45,7 +45,7 @@ def main(argv=None):
 
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    streets = [name for name, table in TABLES.items() if not table.camvid]
+    streets = [name for name, table in TABLES.items() if not (table.camvid or table.of)]
     parser.add_argument("name", choices=streets, help="the table of accuracy.py whose models are scored")
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), help="where accuracy.py left checkpoints")
     parser.add_argument("--clips", type=int, default=60)

@@ -20,6 +20,11 @@ def accuracy(tables):  # noqa: ARG001  # for the path
     return importlib.import_module("accuracy")
 
 
+@pytest.fixture
+def table(accuracy):  # noqa: ARG001  # for the path
+    return importlib.import_module("accuracy_tables").Table
+
+
 def row(method, seed, steady, odd):
     return {
         "method": method,
@@ -74,10 +79,10 @@ def test_equal_differences_have_no_interval(tables):
 
 
 @pytest.fixture
-def small(accuracy, tmp_path, monkeypatch):
+def small(accuracy, table, tmp_path, monkeypatch):
     """Return a function that runs the script on one small table, in a folder of its own."""
     methods = ("source_only", "dastc", "dastc(memory=False) --steps 9")
-    tables = {"small": accuracy.Table(methods, ("--clips", "3"), ("source_only",), (0, 1))}
+    tables = {"small": table(methods, ("--clips", "3"), ("source_only",), (0, 1))}
     monkeypatch.setattr(accuracy, "TABLES", tables)
     given = ["--results", str(tmp_path), "--docs", str(tmp_path / "page.md"), "--jobs", "1", "--runs", str(tmp_path)]
     return lambda *more: accuracy.main([*more, *given])
@@ -161,10 +166,30 @@ def test_every_cell_of_every_table_can_be_made(accuracy):
         assert f"<!-- {name}: made by benchmarks/accuracy.py" in page.read_text(), name  # else no run ends
 
 
-def test_what_cannot_be_done_is_named(accuracy, small, tmp_path, monkeypatch, capsys):
+def test_a_table_may_show_other_rows_of_the_same_results(accuracy, table, small, tmp_path, monkeypatch):
+    (tmp_path / "small.json").write_text(json.dumps(ROWS))
+    (tmp_path / "other.md").write_text("<!-- earlier: made by benchmarks/accuracy.py -->\n<!-- end of earlier -->\n")
+    earlier = table(("dastc", "tps"), against=("dastc",), seeds=(0, 1), page="other.md", of="small")
+    monkeypatch.setitem(accuracy.TABLES, "earlier", earlier)
+    asked = []
+    monkeypatch.setattr(
+        accuracy, "run", lambda _, *cell: asked.append(cell[:3]) or row("tps", cell[2], 40.0 + cell[2], 9.0)
+    )
+    small("earlier")
+    assert asked == [("small", "tps", 0), ("small", "tps", 1)]
+    rows = json.loads((tmp_path / "small.json").read_text())
+    assert rows[:4] == ROWS
+    assert len(rows) == 6
+    assert [line[0] for line in cells((tmp_path / "other.md").read_text())[2:4]] == ["dastc", "tps"]
+    monkeypatch.setitem(accuracy.TABLES, "earlier", earlier._replace(methods=("dacs",)))
+    with pytest.raises(SystemExit, match=r"there is no result of earlier in .*small\.json"):
+        small("earlier", "--table")
+
+
+def test_what_cannot_be_done_is_named(accuracy, table, small, tmp_path, monkeypatch, capsys):
     (tmp_path / "page.md").write_text("nothing here\n")
     small("--table")  # tables without results are passed over
-    with pytest.raises(SystemExit, match=r"there is no result in .*small\.json; run without --table first"):
+    with pytest.raises(SystemExit, match=r"there is no result of small in .*small\.json; run without --table first"):
         small("small", "--table")
     (tmp_path / "small.json").write_text(json.dumps(ROWS))
     with pytest.raises(SystemExit, match=r"page\.md must hold the lines .*small: made by"):
@@ -178,7 +203,7 @@ def test_what_cannot_be_done_is_named(accuracy, small, tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit):
         small("--methods", "dastc")
     assert "--methods needs the name of a table" in capsys.readouterr().err
-    monkeypatch.setitem(accuracy.TABLES, "video", accuracy.Table(("dacs",), camvid=True))
+    monkeypatch.setitem(accuracy.TABLES, "video", table(("dacs",), camvid=True))
     with pytest.raises(SystemExit):
         small("video")
     assert "video needs --camvid DIR" in capsys.readouterr().err

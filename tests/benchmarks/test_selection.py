@@ -42,10 +42,10 @@ def test_means_leave_out_what_is_not_known(selection):
 
 
 def test_finished_models_are_scored_once_without_their_labels(selection, tmp_path, monkeypatch):
-    accuracy = importlib.import_module("accuracy")
+    accuracy, table = importlib.import_module("accuracy"), importlib.import_module("accuracy_tables").Table
     small = ("--size", "32", "48", "--clips", "4", "--batch", "2", "--steps", "2", "--eval-clips", "2")
     methods = ("source_only", "source_only --norm batch")
-    tables = {"small": accuracy.Table(methods, small, against=(), seeds=(0,))}
+    tables = {"small": table(methods, small, against=(), seeds=(0,))}
     monkeypatch.setattr(accuracy, "TABLES", tables)
     monkeypatch.setattr(selection, "TABLES", tables)
     docs = tmp_path / "page.md"
