@@ -8,7 +8,7 @@
 
 Every cell (method, seed) is one run of examples/adapt_video.py; finished cells are not run again, interrupted ones go
 on. Results: benchmarks/results/accuracy/NAME.json; tables: docs/results.md (of flow: docs/flow.md, of what the default
-was before: docs/earlier.md), between the marks of NAME.
+was before: docs/earlier.md), between the marks of NAME; figures: docs/figures/NAME.svg.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import score_figures
 import score_tables
 from accuracy_tables import TABLES
 from tqdm import tqdm
@@ -45,7 +46,15 @@ def main(argv=None):
         against = [other for other in table.against if other in there]
         text = [score_tables.scores(rows), *(score_tables.differences(rows, other) for other in against)]
         score_tables.put(args.docs.with_name(table.page or args.docs.name), name, "\n\n".join(text))
+        draw(rows, table.figure, against, args.docs.parent / "figures" / f"{name}.svg")
         print(f"{name}\n\n" + "\n\n".join(text) + "\n")
+
+
+def draw(rows, figure, against, path):
+    if figure == "scores":
+        score_figures.draw_scores(rows, path)
+    elif figure and against:
+        score_figures.draw_differences(rows, against[0], path)
 
 
 def parse(argv):

@@ -1,6 +1,6 @@
 """What stands in the tables of accuracy.py: methods, seeds and settings."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Table(NamedTuple):
@@ -12,6 +12,7 @@ class Table(NamedTuple):
     seeds: tuple[int, ...] = (10, 11, 12, 13, 14)
     camvid: bool = False
     page: str = ""  # beside that of the others, if it has one of its own
+    figure: Literal["", "scores", "differences"] = ""  # the latter from the first of `against`
     of: str = ""  # the table whose results these are, if not its own: other rows of it, on another page
 
 
@@ -235,10 +236,10 @@ CHOICES = (
     old(f"{BEFORE},threshold=0.8,class_prior=1.0,decay=0.98"),
 )
 TABLES = {
-    "street": Table(STREET, against=("source_only", "dacs", "dastc"), seeds=(15, 16, 17, 18, 19)),
+    "street": Table(STREET, against=("source_only", "dacs", "dastc"), seeds=(15, 16, 17, 18, 19), figure="scores"),
     "mild": Table(MILD, ("--shift", "1"), against=("source_only", "dacs", DACS_ALIKE)),
     "images": Table(IMAGES, ("--frames", "1")),
-    "parts": Table(PARTS, ("--split", "val"), against=("dastc",), seeds=VAL),
+    "parts": Table(PARTS, ("--split", "val"), against=("dastc",), seeds=VAL, figure="differences"),
     "batch": Table(BATCH, against=BATCH[:2]),
     "camvid": Table(CAMVID, against=CAMVID_AGAINST, seeds=DAYS, camvid=True),
     "camvid_images": Table(CAMVID[:4], ("--frames", "1"), seeds=DAYS, camvid=True),
@@ -260,7 +261,7 @@ TABLES = {
     "far": Table(FAR, ("--shift", "1.2"), page=EARLIER),
 }
 TABLES |= {
-    f"earlier_{name}": TABLES[name]._replace(methods=methods, against=against, page=EARLIER, of=name)
+    f"earlier_{name}": TABLES[name]._replace(methods=methods, against=against, page=EARLIER, figure="", of=name)
     for name, methods, against in (
         ("street", EARLIER_STREET, ("dastc",)),
         ("mild", EARLIER_MILD, ("dastc",)),

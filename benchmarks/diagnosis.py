@@ -16,6 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from example import load_example
+from score_figures import save
 from tqdm import tqdm
 
 from dastc.adapt import class_geometry, disagreement, label_quality, labelled_by, loss_gradients, pasted_shares
@@ -190,13 +191,6 @@ def draw_gradients(records, path):
         column[0].legend(fontsize=8)
         column[1].axhline(0, color="0.8")
     save(figure, path)
-
-
-def save(figure, path):
-    # without a date and with fixed ids, the same records give the same file
-    with plt.rc_context({"svg.hashsalt": "dastc"}):
-        figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
 
 
 if __name__ == "__main__":

@@ -33,22 +33,28 @@ def scores(rows):
 
 def differences(rows, against):
     """Return each method's mIoU minus that of another with the same seed: mean, standard error, interval, each seed."""
-    methods = by_method(rows)
     odd = most_variable(rows)
     lines = [
         f"| minus {against} | mean ± standard error | {LEVEL:.0%} interval | each seed | without {odd} |",
         "|---|---|---|---|---|",
     ]
-    for name, own in methods.items():
-        seeds = sorted(own.keys() & methods.get(against, {}).keys())
-        if name == against or not seeds:
+    for name in by_method(rows):
+        pair = paired(rows, name, against)
+        if name == against or not pair:
             continue
-        ones, others = ([table[seed] for seed in seeds] for table in (own, methods[against]))
+        ones, others = pair
         gaps = [one["miou"] - other["miou"] for one, other in zip(ones, others, strict=True)]
         rest = [mean_without(one, odd) - mean_without(other, odd) for one, other in zip(ones, others, strict=True)]
         each = " / ".join(f"{gap:+.1f}" for gap in gaps)
         lines.append(f"| {name} | {error(gaps)} | {interval(ones, others)} | {each} | {error(rest)} |")
     return "\n".join(lines)
+
+
+def paired(rows, name, against):
+    """Return the rows of two methods with the seeds that both have, or nothing if there are none."""
+    own, other = (by_method(rows).get(method, {}) for method in (name, against))
+    seeds = sorted(own.keys() & other.keys())
+    return ([own[seed] for seed in seeds], [other[seed] for seed in seeds]) if seeds else None
 
 
 def by_method(rows):
@@ -86,12 +92,17 @@ def error(gaps):
 
 
 def interval(ones, others):
+    between = bounds(ones, others)
+    return "-" if between is None else f"{between[0]:+.1f} to {between[1]:+.1f}"
+
+
+def bounds(ones, others):
     """Return Student's interval of a paired difference; it has no sense for one pair, or where all are equal."""
     pairs = [[row["miou"] for row in rows] for rows in (ones, others)]
     if len({round(one - other, 9) for one, other in zip(*pairs, strict=True)}) < 2:
-        return "-"
+        return None
     low, high = ttest_rel(*pairs).confidence_interval(LEVEL)
-    return f"{low:+.1f} to {high:+.1f}"
+    return low, high
 
 
 def known(values):

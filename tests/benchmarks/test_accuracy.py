@@ -21,6 +21,11 @@ def accuracy(tables):  # noqa: ARG001  # for the path
 
 
 @pytest.fixture
+def figures(tables):  # noqa: ARG001  # for the path
+    return importlib.import_module("score_figures")
+
+
+@pytest.fixture
 def table(accuracy):  # noqa: ARG001  # for the path
     return importlib.import_module("accuracy_tables").Table
 
@@ -150,6 +155,44 @@ def test_a_cell_is_one_run_of_the_example_with_its_own_settings(accuracy, small,
     monkeypatch.setattr(accuracy.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 7))
     with pytest.raises(RuntimeError, match=r"dacs with seed 1 ended with 7; see .*log"):
         accuracy.run(args, "small", "dacs", 1, [])
+
+
+def test_figures_show_each_seed_and_variants_from_the_best_on(figures, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures, "save", lambda figure, path: drawn.update({path.name: figure.axes[0]}))
+    rows = [*ROWS, *(row("dastc(bank=True)", seed, 48.0 + seed, 30.0 - 9 * seed) for seed in (0, 1))]
+    figures.draw_scores(rows, tmp_path / "scores")
+    figures.draw_differences([*rows, row("dastc(memory=False)", 0, 20.0, 26.0)], "dastc", tmp_path / "gaps")
+    names = {path: [text.get_text() for text in axis.get_yticklabels()] for path, axis in drawn.items()}
+    assert names == {
+        "scores": ["source_only", "dastc", "dastc(bank=True)"],
+        "gaps": ["dastc(bank=True)", "dastc(memory=False)"],
+    }
+    each, mean = [list(line.get_xdata()) for line in drawn["scores"].lines[:2]]
+    assert (each, mean) == ([25.0, 31.0], [28.0, 28.0])
+    _, each, interval, mean, *other = (list(line.get_xdata()) for line in drawn["gaps"].lines)
+    assert (each, mean, other) == ([4.0, 3.0], [3.5], [[-12.0], [-12.0]])  # of one seed there is no interval
+    assert interval[0] < 3.5 < interval[1]
+
+
+def test_the_same_numbers_give_the_same_figure(figures, tmp_path):
+    paths = [tmp_path / "figures" / f"{number}.svg" for number in range(2)]
+    for path in paths:
+        figures.draw_scores(ROWS, path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_run_draws_what_its_table_asks_for(accuracy, small, tmp_path, monkeypatch):
+    (tmp_path / "small.json").write_text(json.dumps(ROWS))
+    (tmp_path / "page.md").write_text("<!-- small: made by benchmarks/accuracy.py -->\n<!-- end of small -->\n")
+    drawn = []
+    for name in ("draw_scores", "draw_differences"):
+        monkeypatch.setattr(accuracy.score_figures, name, lambda _, *more, name=name: drawn.append((name, *more)))
+    for figure in ("", "scores", "differences"):
+        monkeypatch.setitem(accuracy.TABLES, "small", accuracy.TABLES["small"]._replace(figure=figure))
+        small("--table")
+    path = tmp_path / "figures" / "small.svg"
+    assert drawn == [("draw_scores", path), ("draw_differences", "source_only", path)]
 
 
 def test_every_cell_of_every_table_can_be_made(accuracy):
