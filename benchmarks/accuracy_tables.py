@@ -25,7 +25,18 @@ PARTS_OFF = tuple(f"dastc({part})" for part in ("clean_source=False", UNALIGNED,
 DACS_ALIKE = "dacs(threshold=0.8,decay=0.98)"
 LONGER = f"{DACS_ALIKE} --steps 750"  # took at least as long as 600 steps of DA-STC without the warm-up
 AS_LONG = "dacs --steps 800"  # takes as long as 600 steps of DA-STC, or a little longer
-STREET = ("source_only", "dacs", AS_LONG, "tps", "dastc", *PARTS_OFF, "oracle")
+STREET = (
+    "source_only",
+    "dacs",
+    AS_LONG,
+    "tps",
+    "dastc_released",
+    "dastc_released(warmup=150)",
+    "dastc_released(warmup=600) --steps 1200",
+    "dastc",
+    *PARTS_OFF,
+    "oracle",
+)
 MILD = ("source_only", "dacs", DACS_ALIKE, LONGER, "tps", "dastc", "oracle")
 IMAGES = ("source_only", "dacs", "dastc", "oracle")
 # under BatchNorm, its statistics alone adapt: no method is judged without that row

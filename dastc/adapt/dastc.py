@@ -45,7 +45,9 @@ class DASTC(nn.Module):
     Args:
         model: An image model, or a :class:`~dastc.models.VideoSegmenter`.
         num_classes: Number of classes K.
-        arrangement: ``"exchange"`` or ``"released"``.
+        arrangement: ``"exchange"`` or ``"released"``. The latter takes all labels of the teacher at full weight, as
+            the authors' code does, and that starts from a model which another method has adapted: do the same. From
+            random weights the teacher's errors take over, and the model ends below one of the source alone.
         features: Dotted name of the submodule whose output ``align`` aligns; ``None`` aligns logits.
         shallow: Dotted name of the submodule whose output is fused; needed by ``feature_fusion`` only.
         rare_classes: Labels of rare classes, for ``rare_probability`` and ``bank``.
