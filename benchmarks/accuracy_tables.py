@@ -37,7 +37,7 @@ STREET = (
     *PARTS_OFF,
     "oracle",
 )
-MILD = ("source_only", "dacs", DACS_ALIKE, LONGER, "tps", "dastc", "oracle")
+MILD = ("source_only", "dacs", DACS_ALIKE, LONGER, "tps", "dastc", f"dastc({CAREFUL})", "oracle")
 IMAGES = ("source_only", "dacs", "dastc", "oracle")
 # under BatchNorm, its statistics alone adapt: no method is judged without that row
 BATCH = tuple(
