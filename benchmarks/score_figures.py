@@ -3,7 +3,7 @@
 import statistics
 
 import matplotlib.pyplot as plt
-from score_tables import LEVEL, bounds, by_method, paired
+from score_tables import LEVEL, bounds, by_method, gains, paired
 
 
 def draw_scores(rows, path):
@@ -22,7 +22,7 @@ def draw_differences(rows, against, path):
     """Draw how each variant of a recipe differs from it, best on top: each seed, mean and interval."""
     variants = [name for name in by_method(rows) if name != against and name.startswith(against)]
     pairs = {name: pair for name in variants if (pair := paired(rows, name, against))}
-    gaps = {name: [one["miou"] - other["miou"] for one, other in zip(*pairs[name], strict=True)] for name in pairs}
+    gaps = {name: gains(*pair) for name, pair in pairs.items()}
     ordered = sorted(gaps, key=lambda name: -statistics.mean(gaps[name]))
     figure, axis = lines(ordered)
     axis.axvline(0, color="0.7", linewidth=1)

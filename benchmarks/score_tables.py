@@ -43,7 +43,7 @@ def differences(rows, against):
         if name == against or not pair:
             continue
         ones, others = pair
-        gaps = [one["miou"] - other["miou"] for one, other in zip(ones, others, strict=True)]
+        gaps = gains(ones, others)
         rest = [mean_without(one, odd) - mean_without(other, odd) for one, other in zip(ones, others, strict=True)]
         each = " / ".join(f"{gap:+.1f}" for gap in gaps)
         lines.append(f"| {name} | {error(gaps)} | {interval(ones, others)} | {each} | {error(rest)} |")
@@ -55,6 +55,10 @@ def paired(rows, name, against):
     own, other = (by_method(rows).get(method, {}) for method in (name, against))
     seeds = sorted(own.keys() & other.keys())
     return ([own[seed] for seed in seeds], [other[seed] for seed in seeds]) if seeds else None
+
+
+def gains(ones, others):
+    return [one["miou"] - other["miou"] for one, other in zip(ones, others, strict=True)]
 
 
 def by_method(rows):
@@ -98,10 +102,9 @@ def interval(ones, others):
 
 def bounds(ones, others):
     """Return Student's interval of a paired difference; it has no sense for one pair, or where all are equal."""
-    pairs = [[row["miou"] for row in rows] for rows in (ones, others)]
-    if len({round(one - other, 9) for one, other in zip(*pairs, strict=True)}) < 2:
+    if len({round(gain, 9) for gain in gains(ones, others)}) < 2:
         return None
-    low, high = ttest_rel(*pairs).confidence_interval(LEVEL)
+    low, high = ttest_rel(*([row["miou"] for row in rows] for rows in (ones, others))).confidence_interval(LEVEL)
     return low, high
 
 
