@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -160,10 +159,8 @@ def test_interrupted_and_resumed_it_ends_with_the_same_weights(tree, tmp_path):
 
 
 def test_two_processes_share_one_model_and_resume(tree, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    # standalone: a port found free here could be taken by another test before it is bound
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     said = finish(start([*settings(tree, tmp_path / "two", steps=2), "--align", "infonce"], *launch))
     assert "aligning neck" in said
     saved = checkpoint(tmp_path / "two")
