@@ -22,7 +22,6 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from dastc.adapt import LabelFreeScores, evaluate_without_labels
-from dastc.models import TinySegmenter
 
 # a good model has little entropy, much of the others
 BETTER = {"entropy": -1, "diversity": 1, "consistency": 1, "density": 1}
@@ -74,7 +73,7 @@ def fill(args, rows):
             clips = example.datasets(given)[2]
             batches[settings] = [clip._replace(labels=None) for clip in example.batches(clips)]
         classes = len(row["per_class"])
-        model = TinySegmenter(classes, norm=given.norm)
+        model = example.make_model(given, classes)
         model.load_state_dict(weights(path))
         scores = evaluate_without_labels(model, batches[settings], classes)
         # a collapsed model may have no score: JSON knows no NaN

@@ -38,7 +38,7 @@ from dastc.adapt import (
 from dastc.clip import stack_clips
 from dastc.data import CamVid, DISFlow, FlowCache, RareClassSampler, StreetClips, class_counts, to_rgb
 from dastc.functional import pseudo_labels
-from dastc.models import MultiScale, TinySegmenter
+from dastc.models import MultiScale, TinySegmenter, VideoSegmenter
 from dastc.viz import colourise, side_by_side
 
 RECIPES = {
@@ -46,8 +46,8 @@ RECIPES = {
 }  # fmt: skip
 # what must be the same for a run to go on from a checkpoint
 SETTINGS = (
-    "data", "flow", "shift", "source_seqs", "target_seqs", "frames", "clips", "size", "norm", "rare", "steps", "batch",
-    "lr", "seed",
+    "data", "flow", "shift", "source_seqs", "target_seqs", "frames", "clips", "size", "norm", "video", "rare", "steps",
+    "batch", "lr", "seed",
 )  # fmt: skip
 SCORED = {"val": 0, "test": 1}  # seeds of StreetClips; the test streets of seed 0 were seen while settings were chosen
 CAMVID_SOURCE, CAMVID_TARGET = ("0006R0", "0016E5", "Seq05VD"), ("0001TP",)  # day, dusk
@@ -95,6 +95,7 @@ def parse(argv):
     parser.add_argument("--split", choices=("val", "test"), default="test", help="StreetClips to score on")
     parser.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="size of the frames")
     parser.add_argument("--norm", choices=("group", "batch"), default="group", help="normalisation in the model")
+    parser.add_argument("--video", action="store_true", help="fuse the scores of neighbouring frames along the flow")
     parser.add_argument("--rare", type=float, metavar="TEMPERATURE", help="draw rare source classes more often")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="score with the mean over resolutions")
     parser.add_argument("--adapt-statistics", action="store_true", help="before scoring, of --norm batch")
@@ -152,6 +153,8 @@ def run(args):
         raise ValueError("--adapt-statistics needs --norm batch; got --norm group, which has no statistics.")
     if not min(args.scales) > 0:
         raise ValueError(f"--scales must be above 0; got {args.scales}.")
+    if args.video and args.scales != [1.0]:
+        raise ValueError("--scales needs a model of single images; got --video.")
     device = choose_device(args.device)
     source, target, scored = datasets(args)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -220,10 +223,10 @@ def with_flow(clips, args):
 def make_recipe(method, model, space, seed):
     name, given = call(method)
     defaults = {"seed": seed, "ignore_index": space.ignore_index}
-    if name == "dastc":
-        defaults |= {"features": "neck", "shallow": "stem", "rare_classes": space.rare}
-    if name == "dastc_released":
-        defaults |= {"arrangement": "released", "shallow": "stem", "rare_classes": space.rare}
+    prefix = "image_model." if isinstance(model, VideoSegmenter) else ""
+    if name in ("dastc", "dastc_released"):
+        defaults |= {"shallow": f"{prefix}stem", "rare_classes": space.rare}
+        defaults |= {"features": f"{prefix}neck"} if name == "dastc" else {"arrangement": "released"}
     try:
         return RECIPES[name](model, len(space.names), **(defaults | given))
     except TypeError as error:  # an argument that the recipe does not have
@@ -260,9 +263,14 @@ def train(method, args, source, target, scored, device):
     return recipe.model.eval(), seconds
 
 
+def make_model(args, num_classes):
+    model = TinySegmenter(num_classes, norm=args.norm)
+    return VideoSegmenter(model, num_classes) if args.video else model
+
+
 def prepare(method, args, space, device="cpu"):
     torch.manual_seed(args.seed)
-    recipe = make_recipe(method, TinySegmenter(len(space.names), norm=args.norm), space, args.seed)
+    recipe = make_recipe(method, make_model(args, len(space.names)), space, args.seed)
     recipe.to(device=device, memory_format=torch.channels_last)
     return recipe, torch.optim.AdamW(recipe.model.parameters(), lr=args.lr, weight_decay=0.01)
 
@@ -305,14 +313,21 @@ def batches(clips, size=4, most=None):
         yield stack_clips([clips[i] for i in indices[start : start + size]])
 
 
+def last_logits(model, clip):
+    if isinstance(model, VideoSegmenter):
+        return model(clip.frames, clip.flow)[:, -1]
+    return model(clip.frames[:, -1])
+
+
 @torch.no_grad()
 def panel(path, models, scored, device, rows=4):
     """Draw frames, truth and what each model says, side by side."""
     space, pictures = scored.clips.label_space, []
     for index in np.linspace(0, len(scored) - 1, min(rows, len(scored))).round().astype(int):
         clip: Clip = scored[int(index)]
-        frame, truth = clip.frames[-1:].to(device), clip.labels[-1]
-        said = [pseudo_labels(model(frame), tuple(truth.shape)).labels[0].cpu() for model in models.values()]
+        truth, batch = clip.labels[-1], stack_clips([clip]).to(device)
+        last = [last_logits(model, batch) for model in models.values()]
+        said = [pseudo_labels(logits, tuple(truth.shape)).labels[0].cpu() for logits in last]
         hidden = [labels.where(truth != space.ignore_index, space.ignore_index) for labels in said]
         pictures.append([to_rgb(clip.frames[-1]), *(colourise(labels, space) for labels in (truth, *hidden))])
     titles = ["frame", "truth", *(name.replace("_", " ") for name in models)]

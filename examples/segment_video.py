@@ -83,7 +83,8 @@ def label_space(about):
 
 
 def trained_model(args, about, num_classes):
-    trained = about.get("model", {"path": TINY, "arguments": {"norm": about.get("norm", "group")}, "video": False})
+    tiny = {"path": TINY, "arguments": {"norm": about.get("norm", "group")}, "video": about.get("video") == "True"}
+    trained = about.get("model", tiny)
     # what a checkpoint names is not imported unless the user names it, too: importing runs code
     if (args.model or TINY) != trained["path"]:
         raise ValueError(f"{args.checkpoint} holds a model of {trained['path']}; got --model {args.model or TINY}.")

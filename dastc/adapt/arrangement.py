@@ -13,6 +13,7 @@ from dastc.functional.confidence import Weighting
 __all__ = ["ARRANGEMENTS", "Arrangement", "Switches", "arrange"]
 
 Fusion = Literal["exchange", "shared", "none"]
+AlignContext = Literal["fused", "in_source", "in_target", "clean"]
 Objective = Literal["infonce", "cdd", "mmd", "margin", "pixel", "none"]
 TeacherMode = Literal["ema", "frozen", "student"]
 
@@ -37,6 +38,8 @@ class Arrangement(NamedTuple):
         target_patches: Paste confident patches of the step before's target; of ``"shared"``.
         feature_fusion: Share of the source context in the shallow features of shared patches in target context, in
             [0, 1]; 0 is off. Of ``"shared"``, where both contexts hold the same patches.
+        feature_fusion_both: Of ``feature_fusion``: likewise the other way, in source context. Both contexts then pass
+            through the model as one batch.
         cross_frame: Where target labels come from; see :func:`dastc.adapt.labelled_by`.
         class_prior: Strength, in [0, 1], with which the teacher's labels are kept from naming classes more or less
             often than the source shows them; 0 is off. See :class:`~dastc.adapt.ClassPrior`. Not a part of DA-STC.
@@ -50,6 +53,10 @@ class Arrangement(NamedTuple):
             centroid of its class in the other domain (:class:`~dastc.losses.PixelAlignmentLoss`, not a part of
             DA-STC); or ``"none"``.
         align_weight: Its weight, dimensionless.
+        align_ramp: Steps after the warm-up over which that weight is reached, in equal parts; 0 starts with all of it.
+        align_context: What classes are averaged over: ``"fused"`` for both fused clips, ``"in_source"`` or
+            ``"in_target"`` for one of them, ``"clean"`` for the clips as they are. Of ``"exchange"``; else
+            ``"clean"`` it is.
         memory: Of ``align``: use running centroids, one memory for each domain.
         context_consistency: Weight of the loss that what both contexts show is told alike; 0 is off. See
             :class:`~dastc.losses.ContextConsistencyLoss`. Needs the same pixels in both contexts: ``fusion="shared"``,
@@ -79,6 +86,7 @@ class Arrangement(NamedTuple):
     bank: bool = False
     target_patches: bool = False
     feature_fusion: float = 0.0
+    feature_fusion_both: bool = False
     cross_frame: CrossFrame = "averaged"
     class_prior: float = 1.0
     class_prior_grid: tuple[int, int] = (8, 8)
@@ -87,6 +95,8 @@ class Arrangement(NamedTuple):
     temporal: bool = True
     align: Objective = "cdd"
     align_weight: float = 0.1
+    align_ramp: int = 0
+    align_context: AlignContext = "fused"
     memory: bool = True
     context_consistency: float = 0.0
     match_histograms: bool = True
@@ -112,6 +122,7 @@ class Switches(TypedDict, total=False):
     bank: bool
     target_patches: bool
     feature_fusion: float
+    feature_fusion_both: bool
     cross_frame: CrossFrame
     class_prior: float
     class_prior_grid: tuple[int, int]
@@ -120,6 +131,8 @@ class Switches(TypedDict, total=False):
     temporal: bool
     align: Objective
     align_weight: float
+    align_ramp: int
+    align_context: AlignContext
     memory: bool
     context_consistency: float
     match_histograms: bool
@@ -150,6 +163,9 @@ def arrange(arrangement: str, switches: Switches, *, rare_classes: Sequence[int]
         "`feature_fusion` needs `source_context`, whose features it takes": (
             parts.feature_fusion == 0 or parts.source_context
         ),
+        "`feature_fusion_both` needs `feature_fusion` above 0": (
+            not parts.feature_fusion_both or parts.feature_fusion > 0
+        ),
         "`feature_fusion` needs `shallow`, the name of a submodule": parts.feature_fusion == 0 or shallow is not None,
         "`bank` and `rare_probability` need `rare_classes`": (
             bool(rare_classes) or not (parts.bank or parts.rare_probability > 0)
@@ -160,6 +176,12 @@ def arrange(arrangement: str, switches: Switches, *, rare_classes: Sequence[int]
         "fusion='none' needs `clean_source` and `clean_target`: nothing else is left": parts.fusion != "none" or clean,
         "`align` needs fusion='exchange', or `clean_source` and `clean_target`, to find both domains": (
             parts.align == "none" or parts.fusion == "exchange" or clean
+        ),
+        "`align_context='clean'` needs `clean_source` and `clean_target`, to find both domains": (
+            parts.align == "none" or parts.align_context != "clean" or clean
+        ),
+        "`align_context='in_source'` needs `source_context`": (
+            parts.align == "none" or parts.align_context != "in_source" or parts.source_context
         ),
     }
     for rule, holds in rules.items():
@@ -182,7 +204,8 @@ def _check_values(parts: Arrangement) -> None:
         check_between("DASTC", name, getattr(parts, name), 0, 1)
     if not 0 <= parts.masked_target < 1:
         raise ValueError(f"DASTC: `masked_target` must lie in [0, 1); got {parts.masked_target}.")
-    for name in ("target_weight", "align_weight", "context_consistency", "warmup"):
+    check_choice("DASTC", "align_context", parts.align_context, get_args(AlignContext))
+    for name in ("target_weight", "align_weight", "align_ramp", "context_consistency", "warmup"):
         check_at_least("DASTC", name, getattr(parts, name), 0)
     for name in ("class_prior_grid", "histogram_grid"):
         check_grid("DASTC", name, getattr(parts, name))
@@ -207,6 +230,7 @@ ARRANGEMENTS = {
         both_frames=False,
         align="mmd",
         align_weight=0.01,
+        align_context="clean",
         memory=False,
         histogram_grid=(1, 1),
         decay=0.99,

@@ -153,7 +153,7 @@ class DASTC(nn.Module):
         if self.parts.context_consistency > 0 and contexts is not None:
             losses["consistency"] = self.parts.context_consistency * self._alike(*contexts, passes)
         if self.alignment is not None:
-            losses["align"] = self.parts.align_weight * self._aligned(self.alignment, passes)
+            losses["align"] = self._align_weight() * self._aligned(self.alignment, passes)
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
     def get_extra_state(self) -> Tensor:
@@ -186,6 +186,8 @@ class DASTC(nn.Module):
             from_source = ~in_source.mask | in_source.static, in_target.mask
         else:
             from_source = in_source.mask, in_target.mask
+        if self.parts.feature_fusion > 0 and self.parts.feature_fusion_both:
+            return self._fused_both_ways(in_source, in_target)
         passes, change = [], None
         if self.parts.source_context:
             with nullcontext() if self.shallow is None else self.shallow.read() as reading:
@@ -196,11 +198,31 @@ class DASTC(nn.Module):
             passes.append(self._run("in_target", in_target.clip, from_source[1], weight=weight))
         return passes
 
+    def _fused_both_ways(self, in_source: FusedClip, in_target: FusedClip) -> list["_Pass"]:
+        # one pass of both, since each needs the other's features
+        shown = [self._shown(context.clip) for context in (in_source, in_target)]
+        shared = self._seen(in_target.mask)
+
+        def change(features: Tensor) -> Tensor:
+            first, second = features.chunk(2)
+            return torch.cat((self.feature_fusion(first, second, shared), self.feature_fusion(second, first, shared)))
+
+        with self.shallow.replace(change):  # type: ignore[union-attr]  # arrange() saw that it is given
+            logits, features = (x.chunk(2) for x in self._through(concatenated(shown)))
+        weight = self.parts.target_weight
+        return [
+            self._pass("in_source", shown[0], logits[0], features[0], in_source.mask),
+            self._pass("in_target", shown[1], logits[1], features[1], in_target.mask, weight=weight),
+        ]
+
     def _toward(self, reading: Reading | None, mask: Tensor) -> Callable[[Tensor], Tensor] | None:
         if reading is None or self.parts.feature_fusion == 0:
             return None
-        context, shared = reading.feature, (mask if self.whole else mask[:, -1:]).flatten(0, 1)
+        context, shared = reading.feature, self._seen(mask)
         return lambda features: self.feature_fusion(features, context, shared)
+
+    def _seen(self, mask: Tensor) -> Tensor:
+        return (mask if self.whole else mask[:, -1:]).flatten(0, 1)
 
     def _contexts(self, source: Clip, target: Clip, confident: Clip) -> tuple[FusedClip, FusedClip] | None:
         if self.parts.fusion == "none":
@@ -216,18 +238,29 @@ class DASTC(nn.Module):
         return self.fusion(source, target, source_patches, target_patches)  # type: ignore[no-any-return]
 
     def _run(self, name: str, clip: Clip, from_source: Tensor, *, weight: float = 1.0, hide: bool = False) -> "_Pass":
+        clip = self._shown(clip, hide=hide)
+        logits, features = self._through(clip)
+        return self._pass(name, clip, logits, features, from_source, weight=weight)
+
+    def _shown(self, clip: Clip, *, hide: bool = False) -> Clip:
         clip = augmented(self.augment, clip)
         if hide:
             # blocks as large as a sixth of the height: what is in one must be told from around it
             share, block = self.parts.masked_target, max(1, clip.frames.shape[-2] // 6)
             frames = hide_blocks(clip.frames, share, block=block, generator=self.hiding.generator)
             clip = clip._replace(frames=frames)
-        clip = clip if self.whole else clip.last()
+        return clip if self.whole else clip.last()
+
+    def _through(self, clip: Clip) -> tuple[Tensor, Tensor]:
         unread = self.features is None or self.alignment is None
         with nullcontext() if unread else self.features.read() as reading:  # type: ignore[union-attr]
             logits = segment(self.model, clip)
         deep = None if reading is None else reading.feature
-        features = logits if deep is None else deep.view(*clip.frames.shape[:2], *deep.shape[1:])
+        return logits, logits if deep is None else deep.view(*clip.frames.shape[:2], *deep.shape[1:])
+
+    def _pass(
+        self, name: str, clip: Clip, logits: Tensor, features: Tensor, from_source: Tensor, *, weight: float = 1.0
+    ) -> "_Pass":
         if not self.parts.both_frames:
             clip, features, logits, from_source = clip.last(), features[:, -1:], logits[:, -1:], from_source[:, -1:]
         loss = weight * segmentation_loss(logits, clip, ignore_index=self.ignore_index)
@@ -249,9 +282,15 @@ class DASTC(nn.Module):
         loss: Tensor = self.consistency(first.flatten(0, 1), second.flatten(0, 1), shared.flatten(0, 1))
         return loss
 
+    def _align_weight(self) -> float:
+        ramp = self.parts.align_ramp
+        reached = 1.0 if ramp == 0 else min(1.0, (self.steps - self.parts.warmup) / ramp)
+        return self.parts.align_weight * reached
+
     def _aligned(self, alignment: CentroidAlignmentLoss | PixelAlignmentLoss, passes: list["_Pass"]) -> Tensor:
         # one thing in two contexts: both domains are averaged over both, so that context is not taken for domain
-        names = ("in_source", "in_target") if self.parts.fusion == "exchange" else ("source", "target")
+        context = self.parts.align_context if self.parts.fusion == "exchange" else "clean"
+        names = {"fused": ("in_source", "in_target"), "clean": ("source", "target")}.get(context, (context,))
         chosen = [one for one in passes if one.name in names]
         clip = concatenated([one.clip for one in chosen])
         from_source = torch.cat([one.from_source for one in chosen])

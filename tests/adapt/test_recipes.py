@@ -164,6 +164,10 @@ def test_a_switch_differs_from_its_arrangement_in_that_part_alone():
         {"warmup": 2},
         {"complementary": False, "context_consistency": 1.0},
         {"align_weight": 1.0},
+        {"align_ramp": 3},
+        {"align_context": "in_source"},
+        {"align_context": "in_target"},
+        {"align_context": "clean", "clean_target": True},
         {"memory": False},
         {"match_histograms": True},
         {"teacher": "student"},
@@ -191,7 +195,15 @@ def test_labels_that_disagree_between_frames_can_be_left_out():
 
 
 @pytest.mark.parametrize(
-    "switch", [{"target_patches": False}, {"feature_fusion": 0.0}, {"bank": False}, {"temporal": False}], ids=str
+    "switch",
+    [
+        {"target_patches": False},
+        {"feature_fusion": 0.0},
+        {"feature_fusion_both": True},
+        {"bank": False},
+        {"temporal": False},
+    ],
+    ids=str,
 )
 def test_every_switch_of_the_released_arrangement_matters(switch):
     def last(**more):
@@ -367,6 +379,77 @@ def test_shallow_features_are_fused_where_patches_of_the_current_frame_lie():
     assert torch.equal(mixed[0][0][2], mask[:, -1])
 
 
+@pytest.mark.parametrize("video", [False, True], ids=["image model", "video model"])
+def test_shallow_features_are_fused_both_ways_from_what_neither_has_changed(video):
+    torch.manual_seed(0)
+    model, prefix = TinySegmenter(K, width=16), "image_model." if video else ""
+    taps = {"features": f"{prefix}neck", "shallow": f"{prefix}stem"}
+    recipe = DASTC(VideoSegmenter(model, K) if video else model, K, **{**RELEASED, **taps}, feature_fusion_both=True)
+    mixed, fused, stems = spied(recipe.feature_fusion), spied(recipe.fusion), spied(model.stem)
+    losses = [recipe.step(*clips(seed=step)) for step in range(2)]
+    (there, back), mask = [call[0] for call in mixed], fused[0][2][1].mask
+    assert torch.equal(there[0], back[1])
+    assert torch.equal(there[1], back[0])
+    unchanged = stems[-1][2].chunk(2)
+    assert torch.equal(there[0], unchanged[0])
+    assert torch.equal(back[0], unchanged[1])
+    for call in (there, back):
+        assert torch.equal(call[2], mask.flatten(0, 1) if video else mask[:, -1])
+    assert set(losses[1]) == {"source", "target", "in_source", "in_target", "align", "total"}
+
+
+def test_one_pass_of_both_contexts_is_two_passes_where_nothing_is_blended():
+    # the features of a context that are blended with themselves do not change
+    one, other = make("released", augment=same), make("released", augment=same, feature_fusion_both=True)
+    for recipe in (one, other):
+        recipe.feature_fusion.alpha = 0.0
+    for step in range(2):
+        found, wanted = (recipe.step(*clips(seed=step)) for recipe in (other, one))
+    assert list(found) == list(wanted)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value)
+
+
+@pytest.mark.parametrize(
+    ("context", "read"),
+    [("fused", [0, 1]), ("in_source", [0]), ("in_target", [1])],
+)
+def test_classes_are_averaged_over_the_contexts_that_were_asked_for(context, read):
+    recipe = make("dastc", align_context=context)
+    aggregated, fused = spied(recipe.aggregator), spied(recipe.fusion)
+    recipe.step(*clips())
+    of_source, of_target = (call[0][1] for call in aggregated)
+    chosen = [fused[0][2][i] for i in read]
+    labels = torch.cat([one.clip.labels for one in chosen])
+    from_source = torch.cat([fused[0][2][i].mask if i else ~fused[0][2][i].mask for i in read])
+    assert torch.equal(of_source, labels.where(from_source, 255))
+    assert torch.equal(of_target, labels.where(~from_source, 255))
+
+
+def test_clean_clips_can_be_averaged_over():
+    recipe = make("dastc", align_context="clean", clean_target=True)
+    aggregated, (source, target) = spied(recipe.aggregator), clips()
+    recipe.step(source, target)
+    of_source, of_target = (call[0][1] for call in aggregated)
+    batch = source.labels.shape[0]
+    assert torch.equal(of_source[:batch], source.labels)
+    assert (of_source[batch:] == 255).all()
+    assert (of_target[:batch] == 255).all()
+
+
+def test_the_weight_of_alignment_is_reached_in_equal_parts_after_the_warm_up():
+    recipe = make("dastc", warmup=1, align_weight=0.8, align_ramp=4)
+    aligned = spied(recipe.alignment)
+    recipe.step(*clips())
+    shares = []
+    for step in range(1, 6):
+        aligned.clear()
+        losses = recipe.step(*clips(seed=step))
+        whole = torch.stack([call[2] for call in aligned]).mean()
+        shares.append(float((losses["align"] / whole).detach()))
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8], rel=1e-4)
+
+
 def test_the_released_arrangement_weighs_all_labels_alike():
     recipe = make("released")
     fused = spied(recipe.fusion)
@@ -483,6 +566,23 @@ def test_the_student_sees_augmented_frames_alone(name):
             "`histogram_grid` must be (rows, columns), two whole numbers of at least 1; got (3,)",
         ),
         ({"warmup": -1}, ValueError, "`warmup` must be at least 0; got -1"),
+        (
+            {"align_context": "clean"},
+            ValueError,
+            "`align_context='clean'` needs `clean_source` and `clean_target`, to find both domains; got",
+        ),
+        (
+            {"align_context": "in_source", "source_context": False},
+            ValueError,
+            "`align_context='in_source'` needs `source_context`; got fusion='exchange'",
+        ),
+        (
+            {"align_context": "source"},
+            ValueError,
+            "`align_context` must be one of 'fused', 'in_source', 'in_target', 'clean'; got 'source'",
+        ),
+        ({"align_ramp": -1}, ValueError, "`align_ramp` must be at least 0; got -1"),
+        ({"feature_fusion_both": True}, ValueError, "`feature_fusion_both` needs `feature_fusion` above 0; got"),
         ({"align_weight": -0.1}, ValueError, "`align_weight` must be at least 0; got -0.1"),
     ],
     ids=lambda value: str(value)[:40],

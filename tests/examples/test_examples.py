@@ -182,7 +182,24 @@ def test_adapt_video_takes_what_other_methods_are_made_of(tmp_path):
         score("group", "--adapt-statistics")
     with pytest.raises(SystemExit, match=r"--scales must be above 0; got \[1\.0, 0\.0\]"):
         score("none", "--scales", 1, 0)
+    with pytest.raises(SystemExit, match="--scales needs a model of single images; got --video"):
+        score("none", "--scales", 1, 0.5, "--video")
     assert not list(tmp_path.glob("none/*.pt"))  # before anything was trained
+
+
+def test_adapt_video_trains_a_video_model_that_another_script_can_use(tmp_path):
+    methods = ["dacs", "dastc(warmup=1)", "dastc_released"]
+    run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path, "--video", "--method", *methods)
+    assert [row["method"] for row in json.loads((tmp_path / "result.json").read_text())] == methods
+    assert size(tmp_path / "panel.png")[0] > 400
+    state = torch.load(tmp_path / "dacs.pt", weights_only=True)["state"]
+    assert state["model.fusion.mix.weight"].shape == (9, 18, 1, 1)
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(2):
+        Image.fromarray(np.full((36, 48, 3), 90 * number, dtype=np.uint8)).save(frames / f"{number}.png")
+    run("segment_video", tmp_path / "dacs.pt", frames, "--out", tmp_path / "seen", "--device", "cpu")
+    assert len(list((tmp_path / "seen").glob("**/*.png"))) == 2
 
 
 def test_adapt_video_takes_arguments_of_the_recipe(tmp_path):
