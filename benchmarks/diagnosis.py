@@ -10,6 +10,7 @@ for understanding, never for training. Records: benchmarks/results/diagnosis/str
 import argparse
 import json
 import re
+import statistics
 from math import nan
 from pathlib import Path
 
@@ -46,7 +47,9 @@ def main(argv=None):
                 example.write_json(args.records, records)
     args.figures.mkdir(parents=True, exist_ok=True)
     draw_labels(records, args.figures / "labels.svg")
+    draw_rules(records, args.figures / "rules.svg")
     draw_classes(records, args.figures / "classes.svg")
+    draw_pasted(records, args.figures / "pasted.svg")
     draw_features(records, args.figures / "features.svg")
     draw_gradients(records, args.figures / "gradients.svg")
 
@@ -151,6 +154,38 @@ def draw_labels(records, path):
         axis.set_title(title, fontsize=9)
     curve(axes[1, 1], records, lambda one: one["disagreement"]["warped"], linestyle=":")
     axes[0, 0].legend(fontsize=8)
+    save(figure, path)
+
+
+def draw_rules(records, path):
+    """Draw, for the last recipe, what a frame's labels are worth by where they come from, without the class prior."""
+    method, record = list(records.items())[-1]
+    looks = record["looks"][1:] or record["looks"]  # an untrained net squeezes the rest
+    steps = [one["step"] for one in looks]
+    figure, axes = plt.subplots(1, 4, figsize=(13, 3.4), layout="constrained")
+    shown = ("accuracy", "calibration_error", "accuracy_of_moving", "accuracy_of_still")
+    for axis, name in zip(axes, shown, strict=True):
+        for rule, label in zip(RULES, ("current", "previous, along the flow", "mean of both"), strict=True):
+            axis.plot(steps, [one["labels"][rule][name] for one in looks], label=label)
+        axis.set_title(f"{name}, {method}".replace("_", " "), fontsize=9)
+        axis.set_xlabel("step")
+    axes[0].legend(fontsize=8)
+    save(figure, path)
+
+
+def draw_pasted(records, path):
+    """Draw the share of the picture that each class takes among what is pasted, as a mean over all looks."""
+    figure, axes = plt.subplots(2, 1, figsize=(10, 6), layout="constrained", sharex=True, sharey=True)
+    for axis, context in zip(axes, ("in_source", "in_target"), strict=True):
+        for number, (method, record) in enumerate(records.items()):
+            looks = [one["pasted"][context] for one in record["looks"]]
+            at = [i + 0.8 * (number + 0.5) / len(records) - 0.4 for i in range(len(record["names"]))]
+            heights = [100 * statistics.mean(shares) for shares in zip(*looks, strict=True)]
+            axis.bar(at, heights, 0.8 / len(records), label=broken(method))
+        axis.set_xticks(range(len(record["names"])), record["names"])
+        axis.set_yscale("log")
+        axis.set_ylabel(f"pasted {context.replace('_', ' ')} context,\n% of the picture", fontsize=9)
+    axes[0].legend(fontsize=7, ncols=2)
     save(figure, path)
 
 

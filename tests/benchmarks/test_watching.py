@@ -25,7 +25,7 @@ def test_recipes_are_watched_and_drawn_and_finished_ones_are_not_run_again(diagn
     seen = [set(look["gradients"]) for look in records[ours]["looks"]]
     assert seen == [{"source"}, {"source", "in_source", "in_target", "align"}]
     drawn = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
-    assert set(drawn) == {"labels.svg", "classes.svg", "features.svg", "gradients.svg"}
+    assert set(drawn) == {f"{name}.svg" for name in ("labels", "rules", "classes", "pasted", "features", "gradients")}
 
     monkeypatch.setattr(diagnosis, "watch", lambda *_: pytest.fail("a finished recipe must not run again"))
     diagnosis.main([*given, *small])
