@@ -20,7 +20,7 @@ class Table(NamedTuple):
 UNALIGNED = "align='none'"
 WITHOUT = ("fusion='none',clean_source=True,clean_target=True", "cross_frame='none'")
 CAREFUL = "class_prior=0.0,match_histograms=False"  # takes nothing for granted of what the domains show
-PARTS_OFF = tuple(f"dastc({part})" for part in ("clean_source=False", UNALIGNED, *WITHOUT, CAREFUL))
+PARTS_OFF = tuple(f"dastc({part})" for part in ("clean_source=False", UNALIGNED, "memory=False", *WITHOUT, CAREFUL))
 # DACS with the settings of DA-STC
 DACS_ALIKE = "dacs(threshold=0.8,decay=0.98)"
 LONGER = f"{DACS_ALIKE} --steps 750"  # took at least as long as 600 steps of DA-STC without the warm-up
@@ -69,6 +69,7 @@ PARTS = (
     f"dastc({WITHOUT[0]})",
     "dastc(complementary=False)",
     "dastc(complementary=False,context_consistency=1.0)",
+    f"dastc(fusion='shared',{UNALIGNED})",  # with `align` it needs the clean target
     f"dastc({SHARED})",
     f"dastc({SHARED},feature_fusion=0.3)",
     f"dastc({SHARED},feature_fusion=0.3,feature_fusion_both=True)",
@@ -91,6 +92,8 @@ PARTS = (
     "dastc(align='pixel')",
     "dastc(features=None)",
     "dastc(memory=False)",
+    "dastc --batch 2",
+    "dastc(memory=False) --batch 2",
     "dastc(align_weight=0.3)",
     "dastc(align_ramp=300)",
     "dastc(align_context='in_source')",
