@@ -11,6 +11,7 @@ import argparse
 import json
 import re
 import statistics
+from functools import partial
 from math import nan
 from pathlib import Path
 
@@ -173,16 +174,23 @@ def draw_rules(records, path):
     save(figure, path)
 
 
+def bars(axis, records, heights):
+    """Draw a bar of each recipe for each class."""
+    for number, (method, record) in enumerate(records.items()):
+        at = [i + 0.8 * (number + 0.5) / len(records) - 0.4 for i in range(len(record["names"]))]
+        axis.bar(at, heights(record["looks"]), 0.8 / len(records), label=broken(method))
+        axis.set_xticks(range(len(record["names"])), record["names"])
+
+
+def pasted_percent(context, looks):
+    return [100 * statistics.mean(shares) for shares in zip(*(one["pasted"][context] for one in looks), strict=True)]
+
+
 def draw_pasted(records, path):
     """Draw the share of the picture that each class takes among what is pasted, as a mean over all looks."""
     figure, axes = plt.subplots(2, 1, figsize=(10, 6), layout="constrained", sharex=True, sharey=True)
     for axis, context in zip(axes, ("in_source", "in_target"), strict=True):
-        for number, (method, record) in enumerate(records.items()):
-            looks = [one["pasted"][context] for one in record["looks"]]
-            at = [i + 0.8 * (number + 0.5) / len(records) - 0.4 for i in range(len(record["names"]))]
-            heights = [100 * statistics.mean(shares) for shares in zip(*looks, strict=True)]
-            axis.bar(at, heights, 0.8 / len(records), label=broken(method))
-        axis.set_xticks(range(len(record["names"])), record["names"])
+        bars(axis, records, partial(pasted_percent, context))
         axis.set_yscale("log")
         axis.set_ylabel(f"pasted {context.replace('_', ' ')} context,\n% of the picture", fontsize=9)
     axes[0].legend(fontsize=7, ncols=2)
@@ -192,10 +200,7 @@ def draw_pasted(records, path):
 def draw_classes(records, path):
     figure, axes = plt.subplots(2, 1, figsize=(10, 6), layout="constrained", sharex=True)
     for axis, measure in zip(axes, ("recall", "precision"), strict=True):
-        for number, (method, record) in enumerate(records.items()):
-            at = [i + 0.8 * (number + 0.5) / len(records) - 0.4 for i in range(len(record["names"]))]
-            axis.bar(at, record["looks"][-1]["used"][measure], 0.8 / len(records), label=broken(method))
-            axis.set_xticks(range(len(record["names"])), record["names"])
+        bars(axis, records, lambda looks, measure=measure: looks[-1]["used"][measure])
         axis.set_ylabel(f"{measure} of the labels, last look", fontsize=9)
     axes[0].legend(fontsize=8, ncols=2)
     save(figure, path)

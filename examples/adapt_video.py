@@ -35,6 +35,7 @@ from dastc.adapt import (
     load_checkpoint,
     save_checkpoint,
 )
+from dastc.adapt.steps import segment
 from dastc.clip import stack_clips
 from dastc.data import CamVid, DISFlow, FlowCache, RareClassSampler, StreetClips, class_counts, to_rgb
 from dastc.functional import pseudo_labels
@@ -313,12 +314,6 @@ def batches(clips, size=4, most=None):
         yield stack_clips([clips[i] for i in indices[start : start + size]])
 
 
-def last_logits(model, clip):
-    if isinstance(model, VideoSegmenter):
-        return model(clip.frames, clip.flow)[:, -1]
-    return model(clip.frames[:, -1])
-
-
 @torch.no_grad()
 def panel(path, models, scored, device, rows=4):
     """Draw frames, truth and what each model says, side by side."""
@@ -326,7 +321,7 @@ def panel(path, models, scored, device, rows=4):
     for index in np.linspace(0, len(scored) - 1, min(rows, len(scored))).round().astype(int):
         clip: Clip = scored[int(index)]
         truth, batch = clip.labels[-1], stack_clips([clip]).to(device)
-        last = [last_logits(model, batch) for model in models.values()]
+        last = [segment(model, batch)[:, -1] for model in models.values()]
         said = [pseudo_labels(logits, tuple(truth.shape)).labels[0].cpu() for logits in last]
         hidden = [labels.where(truth != space.ignore_index, space.ignore_index) for labels in said]
         pictures.append([to_rgb(clip.frames[-1]), *(colourise(labels, space) for labels in (truth, *hidden))])

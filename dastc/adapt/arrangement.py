@@ -55,8 +55,8 @@ class Arrangement(NamedTuple):
         align_weight: Its weight, dimensionless.
         align_ramp: Steps after the warm-up over which that weight is reached, in equal parts; 0 starts with all of it.
         align_context: What classes are averaged over: ``"fused"`` for both fused clips, ``"in_source"`` or
-            ``"in_target"`` for one of them, ``"clean"`` for the clips as they are. Of ``"exchange"``; else
-            ``"clean"`` it is.
+            ``"in_target"`` for one of them, ``"clean"`` for the clips as they are. Of ``"exchange"``; with another
+            ``fusion`` it is ``"clean"``, whatever the default says.
         memory: Of ``align``: use running centroids, one memory for each domain.
         context_consistency: Weight of the loss that what both contexts show is told alike; 0 is off. See
             :class:`~dastc.losses.ContextConsistencyLoss`. Needs the same pixels in both contexts: ``fusion="shared"``,
@@ -180,6 +180,9 @@ def arrange(arrangement: str, switches: Switches, *, rare_classes: Sequence[int]
         "`align_context='clean'` needs `clean_source` and `clean_target`, to find both domains": (
             parts.align == "none" or parts.align_context != "clean" or clean
         ),
+        "`align_context` of one fused clip needs fusion='exchange': else classes are averaged over the clean clips": (
+            parts.fusion == "exchange" or parts.align_context in ("fused", "clean")
+        ),
         "`align_context='in_source'` needs `source_context`": (
             parts.align == "none" or parts.align_context != "in_source" or parts.source_context
         ),
@@ -198,13 +201,13 @@ def _masks_differ(parts: Arrangement) -> bool:
 def _check_values(parts: Arrangement) -> None:
     check_choice("DASTC", "fusion", parts.fusion, get_args(Fusion))
     check_choice("DASTC", "align", parts.align, get_args(Objective))
+    check_choice("DASTC", "align_context", parts.align_context, get_args(AlignContext))
     check_choice("DASTC", "cross_frame", parts.cross_frame, get_args(CrossFrame))
     check_choice("DASTC", "weighting", parts.weighting, get_args(Weighting))
     for name in ("rare_probability", "feature_fusion", "class_prior", "threshold", "decay"):
         check_between("DASTC", name, getattr(parts, name), 0, 1)
     if not 0 <= parts.masked_target < 1:
         raise ValueError(f"DASTC: `masked_target` must lie in [0, 1); got {parts.masked_target}.")
-    check_choice("DASTC", "align_context", parts.align_context, get_args(AlignContext))
     for name in ("target_weight", "align_weight", "align_ramp", "context_consistency", "warmup"):
         check_at_least("DASTC", name, getattr(parts, name), 0)
     for name in ("class_prior_grid", "histogram_grid"):

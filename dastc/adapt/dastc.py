@@ -186,7 +186,7 @@ class DASTC(nn.Module):
             from_source = ~in_source.mask | in_source.static, in_target.mask
         else:
             from_source = in_source.mask, in_target.mask
-        if self.parts.feature_fusion > 0 and self.parts.feature_fusion_both:
+        if self.parts.feature_fusion_both:
             return self._fused_both_ways(in_source, in_target)
         passes, change = [], None
         if self.parts.source_context:

@@ -399,7 +399,6 @@ def test_shallow_features_are_fused_both_ways_from_what_neither_has_changed(vide
 
 
 def test_one_pass_of_both_contexts_is_two_passes_where_nothing_is_blended():
-    # the features of a context that are blended with themselves do not change
     one, other = make("released", augment=same), make("released", augment=same, feature_fusion_both=True)
     for recipe in (one, other):
         recipe.feature_fusion.alpha = 0.0
@@ -575,6 +574,12 @@ def test_the_student_sees_augmented_frames_alone(name):
             {"align_context": "in_source", "source_context": False},
             ValueError,
             "`align_context='in_source'` needs `source_context`; got fusion='exchange'",
+        ),
+        (
+            {"align_context": "in_target", "fusion": "shared", "clean_target": True},
+            ValueError,
+            "`align_context` of one fused clip needs fusion='exchange': else classes are averaged over the clean "
+            "clips; got fusion='shared', align_context='in_target'",
         ),
         (
             {"align_context": "source"},
