@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dastc._core.checks import check_at_least, check_between, check_dtype, check_grid, check_shape, check_views
 from dastc._core.distributed import sum_over_ranks
 from dastc._core.labels import without_ignored
-from dastc.ops._precision import without_autocast
+from dastc._core.precision import without_autocast
 
 __all__ = ["ClassPrior"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dastc._core.checks import check_choice, check_dtype
-from dastc.ops._precision import compute_dtype
+from dastc._core.precision import compute_dtype
 
 __all__ = ["Convention", "from_rgb", "renormalise", "to_rgb"]
 

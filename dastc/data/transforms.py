@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dastc._core.precision import compute_dtype
 from dastc._core.random_state import RandomState
 from dastc.clip import Clip, check_clip, map_clip
 from dastc.functional.labels import resize_labels
-from dastc.ops._precision import compute_dtype
 from dastc.ops.resize_flow import resize_flow
 
 __all__ = ["ClipTransform", "OnFrames", "RandomTransform", "Resize", "check_size", "resize_clip"]

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dastc._core.checks import check_at_least
+from dastc._core.precision import compute_dtype, without_autocast
 from dastc.functional.centroids import Centroids, check_centroids
-from dastc.ops._precision import compute_dtype, without_autocast
 from dastc.ops.centroid_kernel import centroid_kernel
 
 __all__ = ["cdd", "infonce", "inter_class", "intra_class", "margin", "mmd"]

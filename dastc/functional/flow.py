@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
-from dastc.ops._precision import compute_dtype
+from dastc._core.precision import compute_dtype
 from dastc.ops.flow_warp import flow_warp
 
 __all__ = ["compose_flow", "flip_flow", "flow_consistency"]

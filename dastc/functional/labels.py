@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
-from dastc.ops._precision import compute_dtype
+from dastc._core.precision import compute_dtype
 from dastc.ops.flow_warp.reference import sampling_grid
 
 __all__ = ["class_presence", "draw_classes", "resize_labels", "warp_labels"]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dastc._core.checks import check_dtype, check_same_device, check_shape
-from dastc.ops._precision import compute_dtype
+from dastc._core.precision import compute_dtype
 
 __all__ = ["ContextConsistencyLoss"]
 

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
+from dastc._core.precision import compute_dtype, without_autocast
 from dastc.functional import Centroids, upsampled_cross_entropy
-from dastc.ops._precision import compute_dtype, without_autocast
 
 __all__ = ["PixelAlignmentLoss"]
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dastc._core.precision import compute_dtype, without_autocast
 from dastc.ops._backend import current_device_of, use_triton
-from dastc.ops._precision import compute_dtype, without_autocast
 from dastc.ops.centroid_kernel.reference import bandwidths, centroid_kernel_reference, squared_distances
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dastc.ops._precision import compute_dtype
+from dastc._core.precision import compute_dtype
 
 
 def centroid_kernel_reference(source: Tensor, target: Tensor, present: Tensor, factor: float, count: int) -> Tensor:

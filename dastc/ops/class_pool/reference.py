@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dastc.ops._precision import compute_dtype
+from dastc._core.precision import compute_dtype
 
 _MOST_CHUNKS = 16
 _COLUMNS = 16  # a CPU's vector registers hold as many; a product with fewer columns takes the same time

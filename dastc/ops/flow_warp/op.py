@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dastc._core.precision import compute_dtype
 from dastc.ops._backend import current_device_of, use_triton
-from dastc.ops._precision import compute_dtype
 from dastc.ops.flow_warp.reference import flow_warp_reference, sampling_grid, split_gradient
 
 _BILINEAR, _BORDER = 0, 1  # aten's codes for the interpolation and the padding

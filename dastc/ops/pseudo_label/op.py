@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from dastc._core.precision import compute_dtype
 from dastc.ops._backend import current_device_of, use_triton
-from dastc.ops._precision import compute_dtype
 from dastc.ops.pseudo_label.reference import pseudo_label_reference
 
 

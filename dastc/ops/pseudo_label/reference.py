@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dastc._core.precision import compute_dtype
 from dastc.ops._bands import Interpolation, row_bands
-from dastc.ops._precision import compute_dtype
 
 _FLOW_BAND = 2  # bands are smaller with flow, since they draw on rows around them
 _WINDOW = 6  # up to how many times a band's rows its flow may reach before neighbours are recomputed

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dastc.ops._precision import compute_dtype
+from dastc._core.precision import compute_dtype
 from dastc.ops.resize_flow.reference import axis_ratios, resize_flow_reference
 
 

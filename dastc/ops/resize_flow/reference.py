@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dastc.ops._precision import compute_dtype
+from dastc._core.precision import compute_dtype
 
 
 def resize_flow_reference(flow: Tensor, height: int, width: int) -> Tensor:

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dastc._core.precision import compute_dtype
 from dastc.ops._backend import current_device_of, use_triton
-from dastc.ops._precision import compute_dtype
 from dastc.ops.upsampled_ce.reference import (
     upsampled_ce_backward_reference,
     upsampled_ce_reference,

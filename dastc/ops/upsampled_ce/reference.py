@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dastc._core.precision import compute_dtype
 from dastc.ops._bands import Interpolation, row_bands
-from dastc.ops._precision import compute_dtype
 
 _SKIP = -100  # F.cross_entropy's own label for "does not count"
 
