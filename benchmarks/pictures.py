@@ -18,19 +18,8 @@ from PIL import Image
 from torch import nn
 
 from dastc.adapt import load_model
-from dastc.data import (
-    STREET,
-    OnFrames,
-    PhotometricJitter,
-    RandomCrop,
-    RandomFlip,
-    RandomScale,
-    StreetClips,
-    VideoFrames,
-    from_rgb,
-    to_rgb,
-    write_flow,
-)
+from dastc.augment import OnFrames, PhotometricJitter, RandomCrop, RandomFlip, RandomScale
+from dastc.data import STREET, StreetClips, VideoFrames, from_rgb, to_rgb, write_flow
 from dastc.functional import pseudo_labels
 from dastc.models import FeatureTap, TinySegmenter, logits_of, taps_of
 from dastc.viz import colourise, side_by_side

@@ -16,8 +16,8 @@ from dastc.adapt.steps import (
 )
 from dastc.adapt.teacher import Mode as TeacherMode
 from dastc.adapt.teacher import Teacher
+from dastc.augment import PhotometricJitter
 from dastc.clip import Clip, check_clip
-from dastc.data import PhotometricJitter
 from dastc.functional.confidence import Weighting
 from dastc.fusion import SequencePatchFusion
 

@@ -24,8 +24,8 @@ from dastc.adapt.steps import (
 )
 from dastc.adapt.teacher import Teacher
 from dastc.aggregation import CategoryAggregator, CategoryMemory
+from dastc.augment import PhotometricJitter
 from dastc.clip import Clip
-from dastc.data import PhotometricJitter
 from dastc.functional import hide_blocks, match_histograms
 from dastc.fusion import FusedClip, PatchBank, SequencePatchFusion, ShallowFeatureFusion
 from dastc.losses import CentroidAlignmentLoss, ContextConsistencyLoss, PixelAlignmentLoss

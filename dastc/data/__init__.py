@@ -12,15 +12,12 @@ from dastc.data.folder_clips import FolderClips
 from dastc.data.frames import from_rgb, renormalise, to_rgb
 from dastc.data.gta5 import GTA5
 from dastc.data.label_space import CAMVID, STREET, LabelSpace
-from dastc.data.photometric import PhotometricJitter
-from dastc.data.random_transforms import RandomCrop, RandomFlip, RandomScale
 from dastc.data.rare_classes import RareClassSampler, class_counts
 from dastc.data.read_ahead import read_ahead
 from dastc.data.skip_broken import SkipBroken
 from dastc.data.step_sampler import StepSampler
 from dastc.data.street_clips import StreetClips
 from dastc.data.synthia import SynthiaRand, SynthiaSeq
-from dastc.data.transforms import OnFrames, Resize
 from dastc.data.video_files import VideoFrames, VideoWriter
 from dastc.data.viper import Viper
 
@@ -44,14 +41,8 @@ __all__ = [
     "FlowEstimator",
     "FolderClips",
     "LabelSpace",
-    "OnFrames",
-    "PhotometricJitter",
     "RAFTFlow",
-    "RandomCrop",
-    "RandomFlip",
-    "RandomScale",
     "RareClassSampler",
-    "Resize",
     "SkipBroken",
     "StepSampler",
     "StreetClips",

@@ -92,7 +92,7 @@ def renormalise(frames: Tensor, convention: Convention, *, given: Convention = "
     """Bring normalised frames to another convention, such as those of a data set to that of a model.
 
     Nothing is rounded or clipped, so frames may have been changed in colour before. Changes that are made for the
-    statistics of ImageNet, such as :class:`PhotometricJitter`, come first.
+    statistics of ImageNet, such as :class:`dastc.augment.PhotometricJitter`, come first.
 
     Args:
         frames: The frames.

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from tqdm import tqdm
 
 from dastc.adapt import DASTC, SourceOnly, evaluate, load_checkpoint, save_checkpoint
+from dastc.augment import PhotometricJitter
 from dastc.clip import Clip, stack_clips
-from dastc.data import LabelSpace, PhotometricJitter, RareClassSampler, class_counts
+from dastc.data import LabelSpace, RareClassSampler, class_counts
 from dastc.models import VideoSegmenter, model_from, parameter_groups, taps_of
 
 SEGFORMER = f"{Path(__file__).with_name('segformer.py')}:mit_b5"

@@ -7,8 +7,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dastc import Clip
+from dastc.augment import OnFrames, PhotometricJitter, RandomCrop, RandomFlip, RandomScale, Resize
 from dastc.clip import map_clip, stack_clips
-from dastc.data import OnFrames, PhotometricJitter, RandomCrop, RandomFlip, RandomScale, Resize, renormalise
+from dastc.data import renormalise
 from dastc.functional import flow_warp, resize_flow, resize_labels, warp_labels
 
 SEEDS = st.integers(0, 2**31 - 1)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dastc.data import PhotometricJitter
+from dastc.augment import PhotometricJitter
 
 FRAMES = torch.rand(3, 2, 3, 9, 12)
 

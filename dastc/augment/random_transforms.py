@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from dastc._core.checks import check_between
+from dastc.augment.transforms import RandomTransform, check_size, resize_clip
 from dastc.clip import Clip, map_clip, stack_clips
-from dastc.data.transforms import RandomTransform, check_size, resize_clip
 from dastc.functional.flow import flip_flow
 
 __all__ = ["RandomCrop", "RandomFlip", "RandomScale"]
