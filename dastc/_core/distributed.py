@@ -1,4 +1,4 @@
-"""Sums over ranks, with gradients."""
+"""What ranks share: sums with gradients, counts, and draws for the whole batch."""
 
 from typing import Any
 
@@ -7,13 +7,46 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def world() -> int:
+    """Return the number of ranks; 1 without torch.distributed."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this rank; 0 without torch.distributed."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def shared_count(count: Tensor, *, sync: bool = True) -> Tensor:
+    """Return what to divide a sum over pixels by: their number, at least 1; over ranks, the mean of their numbers.
+
+    With the mean of gradients that DistributedDataParallel takes, N ranks then equal one process on the whole batch,
+    however unevenly the pixels that count are spread. A rank without any divides its 0 by what the others have.
+    """
+    if not sync or world() == 1:
+        return count.clamp(min=1)
+    total = count.detach().to(torch.float64)
+    dist.all_reduce(total)
+    return total.clamp(min=1) / world()
+
+
+def batch_rand(batch: int, *shape: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw uniform numbers (batch, *shape) for this rank, out of those of the whole batch.
+
+    Every rank draws for all of them and keeps its own, so that with one seed N ranks draw what one process would have
+    drawn, and their generators stay in the same state.
+    """
+    drawn = torch.rand((batch * world(), *shape), generator=generator)
+    return drawn[rank() * batch : (rank() + 1) * batch]
+
+
 def sum_over_ranks(x: Tensor) -> Tensor:
     """Add a tensor over all ranks if there are several; the gradient is added likewise.
 
     With the mean over ranks that DistributedDataParallel takes of gradients, N ranks then equal one process on the
     whole batch.
     """
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if world() > 1:
         total: Tensor = _SumOverRanks.apply(x)  # type: ignore[no-untyped-call]
         return total
     return x

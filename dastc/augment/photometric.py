@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
+from dastc._core.distributed import batch_rand
 from dastc._core.random_state import RandomState
 
 __all__ = ["PhotometricJitter"]
@@ -39,7 +40,8 @@ class PhotometricJitter(nn.Module):
         TypeError: If ``frames`` is not float.
 
     Source:
-        METHOD 5 and 9 list the kinds of change; strengths are ours, and nothing is cast to uint8 (METHOD 11, A3).
+        The kinds of change: the released code (docs/method.md#pseudo-labels-across-frames). Strengths are ours, and
+        nothing is cast to uint8 (docs/method.md#what-is-corrected).
 
     Example:
         >>> jitter = PhotometricJitter(seed=1)
@@ -74,7 +76,7 @@ class PhotometricJitter(nn.Module):
         if not self.training:
             return frames
         # drawn on the CPU: the same changes on every device
-        draws = torch.rand(sizes["B"], 9, generator=self.random.generator).to(frames.device, non_blocking=True)
+        draws = batch_rand(sizes["B"], 9, generator=self.random.generator).to(frames.device, non_blocking=True)
         matrix, shift = self._colour(draws)
         coloured = torch.einsum("bij,btjhw->btihw", matrix.to(frames.dtype), frames)
         return self._blurred(coloured + shift.to(frames.dtype).view(-1, 1, 1, 1, 1), draws)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dastc._core.checks import check_at_least, check_between, check_dtype, check_grid, check_shape
+from dastc._core.distributed import batch_rand
 
 __all__ = ["hide_blocks", "match_histograms"]
 
@@ -27,7 +28,7 @@ def hide_blocks(frames: Tensor, share: float, *, block: int, generator: torch.Ge
         ValueError: If the shape does not fit or an argument is out of range.
 
     Source:
-        Hoyer et al. 2023 (masked image consistency), METHOD 9; the same blocks in all frames are ours.
+        Hoyer et al. 2023 (MIC); the same blocks in all frames are ours.
 
     Example:
         >>> hide_blocks(torch.ones(1, 2, 3, 4, 4), 1.0, block=2).sum()
@@ -37,7 +38,7 @@ def hide_blocks(frames: Tensor, share: float, *, block: int, generator: torch.Ge
     check_between("hide_blocks", "share", share, 0, 1)
     check_at_least("hide_blocks", "block", block, 1)
     down, across = (-(-sizes[axis] // block) for axis in "HW")
-    hidden = torch.rand((sizes["B"], 1, 1, down, across), generator=generator) < share
+    hidden = batch_rand(sizes["B"], 1, 1, down, across, generator=generator) < share
     hidden = hidden.to(frames.device, non_blocking=True)
     hidden = hidden.repeat_interleave(block, dim=3).repeat_interleave(block, dim=4)
     return frames.masked_fill(hidden[..., : sizes["H"], : sizes["W"]], 0)
@@ -65,8 +66,8 @@ def match_histograms(frames: Tensor, reference: Tensor, *, grid: tuple[int, int]
         TypeError: If a tensor is not float.
 
     Source:
-        METHOD 1.2 and 13.1: source frames are matched to the current target frame, channel by channel. The grid is
-        ours.
+        The released code matches source frames to the current target frame, channel by channel
+        (docs/method.md#pictures-and-labels). The grid is ours.
 
     Example:
         >>> import torch

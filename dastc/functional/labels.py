@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
+from dastc._core.distributed import batch_rand
 from dastc._core.precision import compute_dtype
 from dastc.ops.flow_warp.reference import sampling_grid
 
@@ -28,7 +29,7 @@ def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
         TypeError: If ``labels`` is not int64.
 
     Source:
-        METHOD 6 resizes by nearest neighbour.
+        The released code's rule, the nearest pixel (docs/method.md#aggregation-of-classes).
 
     Example:
         >>> resize_labels(torch.arange(16).view(1, 4, 4), (2, 2))
@@ -133,7 +134,8 @@ def draw_classes(candidates: Tensor, amount: float, *, generator: torch.Generato
         TypeError: If ``candidates`` is not bool.
 
     Source:
-        METHOD 3.2 a draws two classes; half of them is DACS' choice (METHOD 9).
+        Two: the released code (docs/method.md#fusion-of-clips). Half of them: Olsson et al. 2021 (ClassMix), and
+        Tranheden et al. 2021 (DACS).
 
     Example:
         >>> draw_classes(torch.tensor([[True, True, False, True]]), 2).sum()
@@ -145,7 +147,7 @@ def draw_classes(candidates: Tensor, amount: float, *, generator: torch.Generato
     if amount == 0 or (amount > 1 and amount % 1 != 0):
         raise ValueError(f"draw_classes: `amount` must be a share in (0, 1) or a whole number >= 1; got {amount}.")
     # drawn on the CPU: the same classes on every device
-    keys = torch.rand(candidates.shape, generator=generator).to(candidates.device, non_blocking=True)
+    keys = batch_rand(*candidates.shape, generator=generator).to(candidates.device, non_blocking=True)
     rank = keys.where(candidates, 2.0).argsort(dim=1).argsort(dim=1)
     # a hair less, so that rounding does not lift 25 * 0.6 above 15
     wanted = (candidates.sum(dim=1, keepdim=True) * (amount * (1 - 1e-6))).ceil() if amount < 1 else amount

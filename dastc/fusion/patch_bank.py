@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dastc._core.buffers import make_room
 from dastc._core.checks import check_at_least, check_classes, check_shape
+from dastc._core.distributed import batch_rand
 from dastc.clip import Clip, check_clip
 from dastc.functional import draw_classes
 
@@ -36,7 +37,8 @@ class PatchBank(nn.Module):
             called before any ``update``, or a checkpoint of another capacity is loaded.
 
     Source:
-        METHOD 3.2 c, without its disk reads and endless loops (METHOD 11, C4).
+        The released code (docs/method.md#fusion-of-clips), without its reads of files and its loops without end
+        (docs/method.md#what-is-corrected).
 
     Example:
         >>> bank = PatchBank(3, classes=[2], min_pixels=1)
@@ -98,7 +100,7 @@ class PatchBank(nn.Module):
         if not self.has_seen:
             raise ValueError("PatchBank.sample: `update` must come first; the bank has seen no clip.")
         known = (self.written > 0).expand(batch, -1)
-        rank = torch.rand(known.shape, generator=generator).to(known.device, non_blocking=True)
+        rank = batch_rand(*known.shape, generator=generator).to(known.device, non_blocking=True)
         chosen = draw_classes(known, amount, generator=generator) if amount else torch.zeros_like(known)
         slot = (rank * self.written.clamp(max=self.capacity)).long().clamp(max=self.capacity - 1)  # (B, C)
         row = torch.arange(len(self.written), device=known.device)

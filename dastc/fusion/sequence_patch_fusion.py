@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_between, check_classes, check_shape
+from dastc._core.distributed import batch_rand
 from dastc._core.labels import without_ignored
 from dastc._core.random_state import RandomState
 from dastc.clip import Clip, check_clip
@@ -79,7 +80,8 @@ class SequencePatchFusion(nn.Module):
         TypeError: If a clip is no :class:`Clip`.
 
     Source:
-        Shared: METHOD 3, with the disjoint classes chosen when pasted (METHOD 11, A7). Exchange: ours.
+        Shared: the released code (docs/method.md#fusion-of-clips), with the target's classes chosen when they are
+        pasted (docs/method.md#what-is-corrected). Exchange: ours.
 
     Example:
         >>> fusion = SequencePatchFusion(4, seed=1)
@@ -163,7 +165,7 @@ class SequencePatchFusion(nn.Module):
     def _draw_source_classes(self, clip: Clip) -> Tensor:
         present = self._presence(_labels(clip))
         table = draw_classes(present, self.classes, generator=self.random.generator)
-        lucky = torch.rand(len(table), 1, generator=self.random.generator) < self.rare_probability
+        lucky = batch_rand(len(table), 1, generator=self.random.generator) < self.rare_probability
         return table | (self.rare & lucky.to(table.device, non_blocking=True))
 
     def _presence(self, labels: Tensor) -> Tensor:

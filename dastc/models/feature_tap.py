@@ -1,11 +1,14 @@
 """Read or replace one intermediate feature of any module, by its dotted name."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from difflib import get_close_matches
 from typing import Any
 
 from torch import Tensor, nn
+
+from dastc._core.recomputing import recomputing_within
+from dastc._core.wrappers import unwrapped
 
 __all__ = ["FeatureTap"]
 
@@ -13,12 +16,15 @@ __all__ = ["FeatureTap"]
 class FeatureTap:
     """Open one submodule of a model for the forward passes inside a ``with`` block.
 
-    The model is not changed: the hook lives as long as the block, whatever happens inside. Blocks may be nested, and
-    a tap may be used inside itself.
+    The model is not changed: what the tap does lasts as long as the block, whatever happens inside. Blocks may be
+    nested, and a tap may be used inside itself. It also works where the model was compiled before, which costs one
+    recompilation, and inside parts that are recomputed in the backward pass (activation checkpointing): these run
+    with ``use_reentrant=False`` within the block.
 
     Args:
-        model: Any module.
-        name: Dotted name of a submodule, as in ``model.named_modules()``; ``""`` is the model itself.
+        model: Any module; it may be wrapped by DistributedDataParallel or ``torch.compile``.
+        name: Dotted name of a submodule, as in ``model.named_modules()`` with or without the wrapper's part of the
+            name; ``""`` is the model itself.
         index: Which part of the submodule's output is the feature, if that is a tuple, a list or a mapping.
 
     Raises:
@@ -42,12 +48,15 @@ class FeatureTap:
     """
 
     def __init__(self, model: nn.Module, name: str, *, index: int | str | None = None) -> None:
-        modules = dict(model.named_modules())
+        inner = unwrapped(model)
+        modules = dict(inner.named_modules()) | (dict(model.named_modules()) if inner is not model else {})
+        if name == "":
+            modules[name] = inner
         if name not in modules:
-            near = get_close_matches(name, modules, n=5, cutoff=0.4) or [key for key, _ in model.named_children()]
+            near = get_close_matches(name, modules, n=5, cutoff=0.4) or [key for key, _ in inner.named_children()]
             listed = ", ".join(map(repr, near))
             raise ValueError(
-                f"FeatureTap: `name` must be a submodule of {type(model).__name__}; got {name!r}. Near: {listed}."
+                f"FeatureTap: `name` must be a submodule of {type(inner).__name__}; got {name!r}. Near: {listed}."
             )
         self.module, self.name, self.index = modules[name], name, index
 
@@ -55,26 +64,41 @@ class FeatureTap:
     def read(self) -> Iterator["Reading"]:
         """Keep the feature of the forward pass inside the block; its gradient flows."""
         reading = Reading(self.name)
-
-        def keep(feature: Tensor) -> Tensor:
-            reading.features.append(feature)
-            return feature
-
-        with self.replace(keep):
+        with recomputing_within(reading.paused), self._changed(reading.keep):
             yield reading
 
     @contextmanager
     def replace(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Let the model go on with ``change(feature)`` instead of the feature."""
+        inside = True
 
-        def hook(_: nn.Module, __: Any, output: Any) -> Any:
+        def again() -> AbstractContextManager[None]:
+            return nullcontext() if inside else self._changed(change)
+
+        with recomputing_within(again), self._changed(change):
+            try:
+                yield
+            finally:
+                inside = False
+
+    @contextmanager
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        # an attribute and not a hook: compiled code looks whether `forward` is still what it was, and not at hooks
+        module, before = self.module, self.module.__dict__.get("forward")
+        forward = module.forward
+
+        def changed(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
             return self._with_part(output, change(self._part(output)))
 
-        handle = self.module.register_forward_hook(hook)
+        module.forward = changed
         try:
             yield
         finally:
-            handle.remove()
+            if before is None:
+                del module.forward
+            else:
+                module.forward = before
 
     def _part(self, output: Any) -> Tensor:
         part = output if self.index is None else output[self.index]
@@ -103,6 +127,22 @@ class Reading:
     def __init__(self, name: str) -> None:
         self.name = name
         self.features: list[Tensor] = []
+        self._paused = False
+
+    def keep(self, feature: Tensor) -> Tensor:
+        """Note a feature, and hand it on."""
+        if not self._paused:
+            self.features.append(feature)
+        return feature
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Note nothing: a part that is computed again in the backward pass is not read again."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
 
     @property
     def feature(self) -> Tensor:
