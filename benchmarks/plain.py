@@ -1,7 +1,7 @@
 """What dastc's operators do, composed as the released code does it: whole maps, loops over classes, masks by hand.
 
-Written from METHOD.md's facts about that code, with its defects corrected as in dastc, so that both mean the same and
-can be compared. Its round trips of pictures to the host and back are left out, in its favour.
+Written from what docs/method.md says of that code, with its defects corrected as in dastc, so that both mean the same
+and can be compared. Its round trips of pictures to the host and back are left out, in its favour.
 """
 
 import torch

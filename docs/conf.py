@@ -1,6 +1,7 @@
 """Sphinx' configuration. The API pages are written from ``__all__`` before each build."""
 
 import inspect
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -81,6 +82,12 @@ def _entry(module: Any, name: str, seen: set[int]) -> str:
     return "\n".join([f".. {kind}:: {name}", *options, ""])
 
 
+def link_citations(lines: list[str]) -> None:
+    """Make links of the pages and anchors that docstrings cite; the API pages lie one folder below the others."""
+    lines[:] = [re.sub(r"\bdocs/([\w-]+)\.md#([\w-]+)", r"`\1: \2 <../\1.html#\2>`__", line) for line in lines]
+
+
 def setup(app: Any) -> None:
-    """Tie the writing of the API pages to the start of a build."""
+    """Tie the writing of the API pages to the start of a build, and links to the reading of docstrings."""
     app.connect("builder-inited", lambda app: write_api_pages(Path(app.srcdir) / "api"))
+    app.connect("autodoc-process-docstring", lambda *event: link_citations(event[-1]))

@@ -72,8 +72,9 @@ class CategoryAggregator(nn.Module):
         TypeError: If a tensor has the wrong kind of dtype.
 
     Source:
-        METHOD 6: agreement and confidence as there; the entropy weight with its sign corrected (METHOD 11, A13), per
-        class instead of per picture, and persistence along the flow are ours.
+        Agreement: the released code (docs/method.md#aggregation-of-classes); its weight by entropy with the sign
+        corrected (docs/method.md#what-is-corrected). That this weight is per class and not per picture, weights by
+        confidence, and persistence along the flow are ours.
 
     Example:
         >>> features, labels = torch.ones(2, 8, 4, 4), torch.zeros(2, 16, 16, dtype=torch.long)

@@ -29,7 +29,8 @@ class CategoryMemory(nn.Module):
         ValueError: If an argument is out of range or the shapes do not fit.
 
     Source:
-        METHOD 7.2 recommends running centroids, so that classes absent from a batch still repel; the form is ours.
+        Ours, so that classes absent from a batch still repel; the released code remembers nothing
+        (docs/method.md#aggregation-of-classes).
 
     Example:
         >>> memory = CategoryMemory(2, 1, momentum=0.5)

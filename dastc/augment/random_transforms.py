@@ -31,7 +31,7 @@ class RandomScale(RandomTransform):
         TypeError: If a field has the wrong kind of dtype.
 
     Source:
-        Common practice; not a part of DA-STC (METHOD 1.2).
+        Common practice; not a part of DA-STC (docs/method.md#pictures-and-labels).
 
     Example:
         >>> RandomScale(2.0, 2.0)(Clip(torch.zeros(1, 2, 3, 4, 6))).frames.shape
@@ -75,7 +75,7 @@ class RandomFlip(RandomTransform):
         TypeError: If a field has the wrong kind of dtype.
 
     Source:
-        Common practice; not a part of DA-STC (METHOD 1.2).
+        Common practice; not a part of DA-STC (docs/method.md#pictures-and-labels).
 
     Example:
         >>> clip = Clip(torch.zeros(2, 3, 1, 2), flow=torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]]))
@@ -126,7 +126,8 @@ class RandomCrop(RandomTransform):
         TypeError: If a field has the wrong kind of dtype.
 
     Source:
-        The share: mmseg's crop, which DAFormer uses at 0.75; METHOD 3.2 crops without it.
+        The share: mmseg's crop, which Hoyer et al. 2022 (DAFormer) use at 0.75; the released code crops without it
+        (docs/method.md#fusion-of-clips).
 
     Example:
         >>> RandomCrop((2, 3))(Clip(torch.zeros(2, 3, 4, 6))).frames.shape

@@ -64,7 +64,7 @@ class Resize(ClipTransform):
         TypeError: If a field has the wrong kind of dtype.
 
     Source:
-        METHOD 1.2, but each flow axis is scaled by its own ratio (METHOD 11, A17).
+        Ours; unlike in the released code, each axis of the flow is scaled by its own ratio (docs/method.md#flow-files).
 
     Example:
         >>> clip = Clip(torch.zeros(2, 3, 4, 6), flow=torch.ones(1, 2, 4, 6))

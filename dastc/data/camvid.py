@@ -55,7 +55,7 @@ class CamVid(ClipFiles):
         RuntimeError: Without Pillow; when reading, if a file is broken.
 
     Source:
-        Brostow, Fauqueur, Cipolla, Pattern Recognition Letters 30(2), 2009; the 11 classes of the SegNet tutorial.
+        Brostow et al. 2009; the 11 classes of the SegNet tutorial.
 
     Example:
         >>> from dastc.data import CamVid

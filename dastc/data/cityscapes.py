@@ -41,7 +41,7 @@ class Cityscapes(ClipFiles):
         RuntimeError: Without Pillow; when reading, if a file is missing or broken.
 
     Source:
-        Cordts et al., CVPR 2016; METHOD 1.4, 1.5.
+        Cordts et al. 2016.
 
     Example:
         >>> from dastc.data import Cityscapes
@@ -103,7 +103,7 @@ class CityscapesSeq(ClipFiles):
         RuntimeError: Without Pillow; when reading, if a file is missing or broken.
 
     Source:
-        Cordts et al., CVPR 2016; METHOD 1.3 to 1.5.
+        Cordts et al. 2016; docs/method.md#pictures-and-labels and docs/method.md#flow-files.
 
     Example:
         >>> from dastc.data import CityscapesSeq

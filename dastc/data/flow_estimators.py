@@ -59,7 +59,7 @@ class DISFlow:
         TypeError: When called, if a frame is not float.
 
     Source:
-        Kroeger, Timofte, Dai, Van Gool, ECCV 2016, in OpenCV's implementation.
+        Kroeger et al. 2016, in OpenCV's implementation.
 
     Example:
         >>> estimator = DISFlow()
@@ -122,7 +122,7 @@ class RAFTFlow:
         TypeError: When called, if a frame is not float.
 
     Source:
-        Teed, Deng, ECCV 2020; the interface of torchvision. Frames are padded at the right and below, by their border.
+        Teed and Deng 2020; the interface of torchvision. Frames are padded at the right and below, by their border.
 
     Example:
         >>> class Still(nn.Module):

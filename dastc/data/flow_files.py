@@ -55,7 +55,8 @@ def read_flow(path: str | Path) -> Tensor:
         RuntimeError: If the file is missing or broken, or would have to be unpickled; for ``.png`` without OpenCV.
 
     Source:
-        METHOD 1.3 for ``.npy``; the format descriptions of the Middlebury and KITTI benchmarks.
+        ``.npy``: docs/method.md#flow-files; ``.flo``: Baker et al. 2011 (Middlebury); ``.png``: Menze and Geiger 2015
+        (KITTI).
 
     Example:
         >>> from pathlib import Path
@@ -93,7 +94,7 @@ def write_flow(path: str | Path, flow: Tensor, *, dtype: Stored | None = None) -
         RuntimeError: If the file cannot be written; for ``.png`` without OpenCV.
 
     Source:
-        METHOD 1.3, but rounded where the released data was truncated.
+        As :func:`read_flow`, but rounded where the released data is truncated (docs/method.md#flow-files).
 
     Example:
         >>> from pathlib import Path

@@ -48,7 +48,7 @@ def from_rgb(rgb: Tensor, convention: Convention = "imagenet") -> Tensor:
         ValueError: If the last axis does not hold three channels or the convention is unknown.
 
     Source:
-        METHOD 1.2 for ``"caffe"``.
+        ``"caffe"``: the released code (docs/method.md#pictures-and-labels).
 
     Example:
         >>> from_rgb(torch.zeros(2, 4, 6, 3, dtype=torch.uint8)).shape

@@ -33,7 +33,7 @@ class GTA5(ClipFiles):
         RuntimeError: Without Pillow; when reading, if a file is missing or broken.
 
     Source:
-        Richter et al., ECCV 2016; METHOD 1.4, 1.5.
+        Richter et al. 2016.
 
     Example:
         >>> from dastc.data import GTA5

@@ -124,7 +124,7 @@ class RareClassSampler(Sampler[int]):
         ValueError: If no clip shows any class, or an argument is out of range.
 
     Source:
-        Hoyer et al. 2022 (DAFormer), as METHOD 9 describes it; not a part of DA-STC.
+        Hoyer et al. 2022 (DAFormer); not a part of DA-STC.
 
     Example:
         >>> sampler = RareClassSampler(torch.tensor([[90, 0], [90, 10]]), length=4)

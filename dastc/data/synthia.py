@@ -46,7 +46,7 @@ class SynthiaSeq(ClipFiles):
         RuntimeError: Without Pillow; when reading, if a file is missing or broken.
 
     Source:
-        Ros et al., CVPR 2016; METHOD 1.2 to 1.5.
+        Ros et al. 2016; docs/method.md#pictures-and-labels and docs/method.md#flow-files.
 
     Example:
         >>> from dastc.data import SynthiaSeq
@@ -120,7 +120,7 @@ class SynthiaRand(ClipFiles):
         RuntimeError: Without Pillow; when reading, if a file is missing or broken.
 
     Source:
-        Ros et al., CVPR 2016; METHOD 1.4, 1.5.
+        Ros et al. 2016.
 
     Example:
         >>> from dastc.data import SynthiaRand

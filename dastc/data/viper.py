@@ -50,7 +50,7 @@ class Viper(ClipFiles):
         RuntimeError: Without Pillow or, for ``ignore_own_car``, SciPy; when reading, if a file is missing or broken.
 
     Source:
-        Richter, Hayder, Koltun, ICCV 2017; METHOD 1.3 to 1.5.
+        Richter et al. 2017; docs/method.md#pictures-and-labels and docs/method.md#flow-files.
 
     Example:
         >>> from dastc.data import Viper

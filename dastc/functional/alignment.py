@@ -34,7 +34,8 @@ def mmd(source: Centroids | Tensor, target: Centroids | Tensor, *, factor: float
         ValueError: If the sets do not fit each other, or the bandwidths make no sense.
 
     Source:
-        What the released code does (METHOD 7.1), without its zero rows for absent classes (METHOD 11, A12).
+        What the released code does (docs/method.md#alignment-of-classes), after Long et al. 2015, without its zero rows
+        for absent classes.
 
     Example:
         >>> same = Centroids(torch.eye(3), torch.ones(3))
@@ -65,7 +66,8 @@ def cdd(source: Centroids | Tensor, target: Centroids | Tensor, *, factor: float
         ValueError: If the sets do not fit each other, or the bandwidths make no sense.
 
     Source:
-        The goal is v1's (abstract); the form follows Kang et al. 2019, on centroids (METHOD 7.2 i).
+        The goal is the paper's (arXiv 2311.13254 v1, abstract), the form that of Kang et al. 2019 (CAN), on centroids
+        (docs/method.md#alignment-of-classes).
 
     Example:
         >>> same = Centroids(torch.eye(3), torch.ones(3))
@@ -98,7 +100,8 @@ def infonce(source: Centroids | Tensor, target: Centroids | Tensor, *, temperatu
         ValueError: If the sets do not fit each other or ``temperature`` <= 0.
 
     Source:
-        The goal is v1's (abstract); a prototype InfoNCE is one of three ways to it (METHOD 7.2 ii).
+        The goal is the paper's (arXiv 2311.13254 v1, abstract), the form that of van den Oord et al. 2018 (InfoNCE), on
+        centroids (docs/method.md#alignment-of-classes).
 
     Example:
         >>> same = Centroids(torch.eye(3), torch.ones(3))
@@ -134,8 +137,8 @@ def margin(
         ValueError: If the sets do not fit each other or an argument is out of range.
 
     Source:
-        The goal is v1's (abstract); centre-based margins are one of three ways to it (METHOD 7.2 iii), on unit
-        vectors so that the margin has a fixed meaning.
+        The goal is the paper's (arXiv 2311.13254 v1, abstract), the form that of Chen et al. 2019 (JDDA), on unit
+        vectors, so that the margin has a fixed meaning (docs/method.md#alignment-of-classes).
 
     Example:
         >>> same = Centroids(torch.eye(3), torch.ones(3))
@@ -162,7 +165,7 @@ def intra_class(source: Centroids | Tensor, target: Centroids | Tensor) -> Tenso
         ValueError: If the sets do not fit each other.
 
     Source:
-        METHOD 7.2 iii, first part, on unit vectors.
+        The first part of :func:`margin`.
 
     Example:
         >>> x = Centroids(torch.eye(2), torch.ones(2))
@@ -191,7 +194,7 @@ def inter_class(source: Centroids | Tensor, target: Centroids | Tensor, *, dista
         ValueError: If the sets do not fit each other or ``distance`` is out of range.
 
     Source:
-        METHOD 7.2 iii, second part, on unit vectors.
+        The second part of :func:`margin`.
 
     Example:
         >>> x = Centroids(torch.ones(2, 4), torch.ones(2))

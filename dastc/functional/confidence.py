@@ -30,7 +30,8 @@ def confidence_weights(confidence: Tensor, weighting: Weighting = "share", *, th
         TypeError: If ``confidence`` is not float.
 
     Source:
-        ``"share"`` is DACS' (METHOD 5); the released video code uses ``"none"`` (METHOD 3.5).
+        ``"share"``: Tranheden et al. 2021 (DACS); ``"none"``: the released code for videos
+        (docs/method.md#pseudo-labels-across-frames).
 
     Example:
         >>> import torch

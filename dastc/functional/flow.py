@@ -33,7 +33,7 @@ def compose_flow(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         TypeError: If a tensor is not float.
 
     Source:
-        METHOD 1.3 needs the two-step flow, which the released scripts do not make.
+        Ours; DA-STC needs flow over two steps, which the released scripts do not make (docs/method.md#flow-files).
 
     Example:
         >>> import torch
@@ -72,7 +72,7 @@ def flow_consistency(flow: Tensor, reverse: Tensor, *, relative: float = 0.01, a
         TypeError: If a tensor is not float.
 
     Source:
-        Sundaram, Brox, Keutzer 2010, section 3, with its two constants.
+        Sundaram et al. 2010, section 3, with its two constants.
 
     Example:
         >>> import torch

@@ -27,7 +27,8 @@ class ShallowFeatureFusion(nn.Module):
         ValueError: If the shapes do not fit, the devices differ or ``alpha`` is out of range.
 
     Source:
-        METHOD 4; the area average replaces two bilinear resizings there and back.
+        The released code (docs/method.md#fusion-of-shallow-features); the average of the mask over each cell replaces
+        the resizing of features there and back.
 
     Example:
         >>> import torch

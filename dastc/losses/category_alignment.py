@@ -34,7 +34,8 @@ class CategoryAlignmentLoss(nn.Module):
         TypeError: If a tensor has the wrong kind of dtype.
 
     Source:
-        The second move of v1's abstract; METHOD 6 and 7.
+        The second move of the paper (arXiv 2311.13254 v1, abstract); see docs/method.md#aggregation-of-classes and
+        docs/method.md#alignment-of-classes.
 
     Example:
         >>> import torch

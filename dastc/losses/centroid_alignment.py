@@ -32,7 +32,8 @@ class CentroidAlignmentLoss(nn.Module):
         ValueError: If an argument is out of range or the shapes do not fit.
 
     Source:
-        METHOD 7; see :func:`dastc.functional.infonce` and its siblings.
+        docs/method.md#alignment-of-classes, and that of each objective: :func:`dastc.functional.infonce` and its
+        siblings.
 
     Example:
         >>> import torch
@@ -88,7 +89,7 @@ class IntraClassLoss(nn.Module):
         - output: ``()``, in [0, 4].
 
     Source:
-        METHOD 7.2 iii.
+        The first part of :func:`dastc.functional.margin`.
 
     Example:
         >>> import torch
@@ -116,7 +117,7 @@ class InterClassLoss(nn.Module):
         ValueError: If ``distance`` is out of range or the shapes do not fit.
 
     Source:
-        METHOD 7.2 iii.
+        The second part of :func:`dastc.functional.margin`.
 
     Example:
         >>> import torch

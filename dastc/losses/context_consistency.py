@@ -30,7 +30,8 @@ class ContextConsistencyLoss(nn.Module):
         TypeError: If a tensor has the wrong kind of dtype.
 
     Source:
-        The aim is that of the paper's fusion (one patch in two contexts); the form is ours.
+        The aim is that of the paper's fusion, one patch in two contexts (arXiv 2311.13254 v1, abstract); the form is
+        ours.
 
     Example:
         >>> logits = torch.randn(1, 3, 4, 4)

@@ -28,7 +28,7 @@ class SelfTrainingLoss(nn.Module):
         TypeError: If a tensor has the wrong kind of dtype.
 
     Source:
-        METHOD 5 and 8.1; the weights divide nothing, so that unsure pictures teach less.
+        Tranheden et al. 2021 (DACS); the weights divide nothing, so that unsure pictures teach less.
 
     Example:
         >>> import torch

@@ -34,7 +34,7 @@ def parameter_groups(
             or nothing learns.
 
     Source:
-        Factor 10 for heads: METHOD 2.1.
+        Factor 10 for heads: the released code (docs/method.md#the-video-model).
 
     Example:
         >>> from dastc.models import TinySegmenter

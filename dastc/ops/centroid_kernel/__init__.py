@@ -47,7 +47,8 @@ def centroid_kernel(
         RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
-        The kernel of METHOD 7.1, over present classes only (METHOD 11, A12).
+        The kernel of the released code (docs/method.md#alignment-of-classes), after Long et al. 2015, over present
+        classes only (docs/method.md#what-is-corrected).
 
     Example:
         >>> import torch

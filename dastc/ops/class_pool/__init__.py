@@ -48,7 +48,7 @@ def class_pool(
         RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
-        The averaging of METHOD 6, without its loop over classes.
+        The averages of the released code (docs/method.md#aggregation-of-classes), without its loop over classes.
 
     Example:
         >>> import torch

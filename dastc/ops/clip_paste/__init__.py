@@ -52,7 +52,8 @@ def clip_paste(
         RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
-        METHOD 3.2 and 3.4, with the flow cut by the mask of its own grid (METHOD 11, A6).
+        The released code (docs/method.md#fusion-of-clips), with the flow cut by the mask of its own grid
+        (docs/method.md#what-is-corrected).
 
     Example:
         >>> red = Clip(torch.ones(1, 1, 3, 1, 2), torch.tensor([[[[0, 1]]]]))

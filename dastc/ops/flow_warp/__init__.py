@@ -51,8 +51,8 @@ def flow_warp(
         RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
-        The warp of METHOD 2.2 (Resample2d) with a validity that the released code lacks; the blend is that of its
-        mixed samples, whose pasted patches have no flow.
+        The warp of the released code (docs/method.md#the-video-model), with a validity that it lacks; the blend is that
+        of its fused clips, where still patches have no flow.
 
     Example:
         >>> import torch

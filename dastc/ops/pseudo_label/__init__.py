@@ -84,8 +84,8 @@ def pseudo_labels(
         RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
-        METHOD 5, steps 3 and 4, without the defects A4 and A7 of METHOD 11; the mean of both frames and the
-        confidence by entropy are ours.
+        Xing et al. 2022 (TPS), in the order of operations of docs/method.md#pseudo-labels-across-frames and with the
+        corrections of docs/method.md#what-is-corrected; the mean of both frames and the confidence by entropy are ours.
 
     Example:
         >>> import torch

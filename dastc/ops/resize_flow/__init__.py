@@ -26,7 +26,7 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
         TypeError: If ``flow`` is not float.
 
     Source:
-        Ours; the released code scales both channels by the height's ratio (METHOD 11, A17).
+        Ours; the released code scales both channels by the height's ratio (docs/method.md#flow-files).
 
     Example:
         >>> import torch

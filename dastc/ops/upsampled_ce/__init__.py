@@ -51,7 +51,8 @@ def upsampled_cross_entropy(
         RuntimeError: If ``backend="triton"`` cannot be met.
 
     Source:
-        The losses of METHOD 8.1; DACS weights its pixels in the same way (METHOD 5).
+        The cross entropies of the released code (docs/method.md#the-total); Tranheden et al. 2021 (DACS) weight pixels
+        in the same way.
 
     Example:
         >>> import torch
