@@ -33,7 +33,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import dastc
-from dastc.clip import stack_clips
+from dastc import stack_clips
 from dastc.data import STREET, FolderClips, StreetClips, to_rgb, write_flow
 
 SIZE = (512, 1024)

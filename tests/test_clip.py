@@ -4,8 +4,8 @@ import re
 import pytest
 import torch
 
-from dastc import Clip
-from dastc.clip import check_clip, map_clip, stack_clips
+from dastc import Clip, stack_clips
+from dastc.clip import check_clip, map_clip
 
 
 def _clip(b=2, t=3, h=4, w=5, **changes):

@@ -53,7 +53,7 @@ class StreetClips(Dataset[Clip]):
         seed: Seed >= 0 of all clips.
 
     Shape:
-        - output: an unbatched :class:`dastc.clip.Clip` without weights; ``stack_clips`` makes batches of them.
+        - output: an unbatched :class:`dastc.Clip` without weights; :func:`dastc.stack_clips` makes batches of them.
         - frames: ``(T, 3, H, W)``, float32, normalised as by :func:`dastc.data.from_rgb`.
         - labels: ``(T, H, W)``, int64, in [0, 9): the classes of ``STREET``; no pixel is ignored.
         - flow: ``(T-1, 2, H, W)``, float32, exact backward flow in pixels; ``None`` if T = 1.

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader
 
-from dastc import Clip
+from dastc import Clip, stack_clips
 from dastc.augment import OnFrames, PhotometricJitter, RandomCrop, RandomFlip, RandomScale, Resize
-from dastc.clip import map_clip, stack_clips
+from dastc.clip import map_clip
 from dastc.data import renormalise
 from dastc.functional import flow_warp, resize_flow, resize_labels, warp_labels
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dastc import Clip
-from dastc.clip import stack_clips
+from dastc import Clip, stack_clips
 from dastc.data import CAMVID, CamVid, to_rgb
 
 SIZE = (6, 8)

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dastc import Clip
-from dastc.clip import stack_clips
+from dastc import Clip, stack_clips
 from dastc.data import STREET, DISFlow, FlowCache, StreetClips, read_flow
 
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from dastc.clip import stack_clips
+from dastc import stack_clips
 from dastc.data import FolderClips, LabelSpace, to_rgb, write_flow
 
 SIZE = (6, 8)

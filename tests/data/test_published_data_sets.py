@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from dastc.clip import check_clip, stack_clips
+from dastc import stack_clips
+from dastc.clip import check_clip
 from dastc.data import (
     CITYSCAPES19,
     GTA5,

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dastc import Clip
-from dastc.clip import stack_clips
+from dastc import Clip, stack_clips
 from dastc.data import SkipBroken
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from dastc.clip import check_clip, map_clip, stack_clips
+from dastc import stack_clips
+from dastc.clip import check_clip, map_clip
 from dastc.data import STREET, StreetClips
 from dastc.data._street.domains import Domain
 from dastc.data._street.layout import build_street

@@ -8,8 +8,8 @@ import torch
 from known_models import CLASSES, MODELS, make
 from torch import nn
 
+from dastc import stack_clips
 from dastc.adapt import DASTC
-from dastc.clip import stack_clips
 from dastc.data import StreetClips
 from dastc.models import KNOWN_TAPS, FeatureTap, VideoSegmenter, logits_of, taps_of
 
