@@ -1,0 +1,102 @@
+"""What the command lines of trainings have in common: arguments, and errors of one line."""
+
+import argparse
+import ast
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["add_run_arguments", "any_number", "mapping", "names", "positive", "reported"]
+
+
+@contextmanager
+def reported(program: str) -> Iterator[None]:
+    """Turn what a user can put right into one line and an exit code; anything else is a bug, and keeps its traceback.
+
+    The codes: 2 for arguments and data, 1 for a training that went wrong, 130 for Ctrl-C.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        raise SystemExit(2) from error
+    except FloatingPointError as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        raise SystemExit(130) from error
+
+
+def add_run_arguments(parser: Any, *, out: str, save_every: int) -> None:
+    """Add the arguments that every training has, to a parser or a group of one.
+
+    Args:
+        parser: To which they are added.
+        out: The folder of the run, if none is given.
+        save_every: Steps between checkpoints, if not given.
+    """
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or another one of torch; auto: the GPU if any"
+    )
+    parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="the folder of this run alone")
+    parser.add_argument(
+        "--save-every", type=positive, default=save_every, metavar="N", help="steps between checkpoints, and scores"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from what is in DIR, if there is something")
+    parser.add_argument("--overwrite", action="store_true", help="remove the run that is in DIR")
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1."""
+    return _at_least(1, text)
+
+
+def any_number(text: str) -> int:
+    """Read a whole number of at least 0."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}; got {text!r}")
+    return value
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Read names between commas, or from a text file with a name a line."""
+    listed = Path(text).read_text().splitlines() if text.endswith(".txt") and Path(text).is_file() else text.split(",")
+    return tuple(name.strip() for name in listed if name.strip())
+
+
+class mapping:
+    """Read a dict in Python's form, as the ``type`` of an argument.
+
+    Args:
+        keys: Of what type its keys are.
+        values: Of which types its values may be; ``object`` for any.
+        example: For the message.
+    """
+
+    def __init__(self, keys: type, values: type | tuple[type, ...], example: str) -> None:
+        self.keys, self.values, self.example = keys, values, example
+
+    def __call__(self, text: str) -> dict[Any, Any]:
+        """Return the dict."""
+        try:
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            found = None
+        if isinstance(found, dict) and all(self._fits(*pair) for pair in found.items()):
+            return found
+        raise argparse.ArgumentTypeError(f"must be a dict such as {self.example}; got {text!r}")
+
+    def _fits(self, key: object, value: object) -> bool:
+        fits = isinstance(key, self.keys) and isinstance(value, self.values)
+        return fits and not (isinstance(value, bool) and self.values is not object)  # True is an int of Python's
