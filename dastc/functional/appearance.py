@@ -21,7 +21,7 @@ def hide_blocks(frames: Tensor, share: float, *, block: int, generator: torch.Ge
         generator: CPU generator to draw from.
 
     Shape:
-        - frames: ``(B, T, 3, H, W)``, any dtype.
+        - frames: ``(B, T, C, H, W)``, any dtype.
         - output: the same.
 
     Raises:
@@ -34,14 +34,22 @@ def hide_blocks(frames: Tensor, share: float, *, block: int, generator: torch.Ge
         >>> hide_blocks(torch.ones(1, 2, 3, 4, 4), 1.0, block=2).sum()
         tensor(0.)
     """
-    sizes = check_shape("hide_blocks", "frames", frames, "B T 3 H W", {"3": 3})
+    check_shape("hide_blocks", "frames", frames, "B T C H W")
+    hidden = hidden_blocks(frames, share, block=block, generator=generator)
+    return frames.masked_fill(hidden.unsqueeze(2), 0)
+
+
+def hidden_blocks(
+    frames: Tensor, share: float, *, block: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Return which pixels :func:`hide_blocks` hides, (B, T, H, W), bool."""
     check_between("hide_blocks", "share", share, 0, 1)
     check_at_least("hide_blocks", "block", block, 1)
-    down, across = (-(-sizes[axis] // block) for axis in "HW")
-    hidden = batch_rand(sizes["B"], 1, 1, down, across, generator=generator) < share
+    batch, time, _, height, width = frames.shape
+    hidden = batch_rand(batch, 1, -(-height // block), -(-width // block), generator=generator) < share
     hidden = hidden.to(frames.device, non_blocking=True)
-    hidden = hidden.repeat_interleave(block, dim=3).repeat_interleave(block, dim=4)
-    return frames.masked_fill(hidden[..., : sizes["H"], : sizes["W"]], 0)
+    hidden = hidden.repeat_interleave(block, dim=2).repeat_interleave(block, dim=3)
+    return hidden[..., :height, :width].expand(-1, time, -1, -1)
 
 
 def match_histograms(frames: Tensor, reference: Tensor, *, grid: tuple[int, int] = (1, 1)) -> Tensor:
@@ -57,8 +65,8 @@ def match_histograms(frames: Tensor, reference: Tensor, *, grid: tuple[int, int]
             window reaches to the middle of the next and fades into it, so that no seam is left.
 
     Shape:
-        - frames: ``(B, T, 3, H, W)``, float.
-        - reference: ``(B, T', 3, H', W')``, float.
+        - frames: ``(B, T, C, H, W)``, float.
+        - reference: ``(B, T', C, H', W')``, float.
         - output: like ``frames``, without gradient.
 
     Raises:
@@ -76,8 +84,9 @@ def match_histograms(frames: Tensor, reference: Tensor, *, grid: tuple[int, int]
         >>> match_histograms(frames, reference)[0, 0, 0]
         tensor([[30., 10., 20.]])
     """
-    sizes = check_shape("match_histograms", "frames", frames, "B T 3 H W", {"3": 3})
-    of = check_shape("match_histograms", "reference", reference, "B T' 3 H' W'", {"3": 3, "B": sizes["B"]})
+    sizes = check_shape("match_histograms", "frames", frames, "B T C H W")
+    known = {axis: sizes[axis] for axis in "BC"}
+    of = check_shape("match_histograms", "reference", reference, "B T' C H' W'", known)
     check_dtype("match_histograms", "frames", frames, "float")
     check_dtype("match_histograms", "reference", reference, "float")
     check_grid("match_histograms", "grid", grid)

@@ -24,20 +24,22 @@ class FusedClip(NamedTuple):
         clip: Frames, labels, flow and weights, each pixel wholly from one clip.
         mask: What was pasted.
         static: What was pasted without motion, the same in every frame; part of ``mask``.
+        from_source: Which pixels are the source's, pasted or not; the others are the target's.
 
     Shape:
-        - mask, static: ``(B, T, H, W)``, bool.
+        - mask, static, from_source: ``(B, T, H, W)``, bool.
 
     Example:
         >>> clip = Clip(torch.zeros(1, 1, 3, 2, 2))
         >>> nothing = torch.zeros(1, 1, 2, 2, dtype=torch.bool)
-        >>> FusedClip(clip, nothing, nothing).static.any()
+        >>> FusedClip(clip, nothing, nothing, ~nothing).static.any()
         tensor(False)
     """
 
     clip: Clip
     mask: Tensor
     static: Tensor
+    from_source: Tensor
 
 
 class SequencePatchFusion(nn.Module):
@@ -151,11 +153,16 @@ class SequencePatchFusion(nn.Module):
             other = table if self.complementary else self._draw_source_classes(source)
             in_source, mask = self._paste(target, source, table, key=source.labels)
             in_target, its_mask = self._paste(source, target, other)
+            from_source = ~mask
         else:
             in_source, mask = self._paste(pasted, source, table)
             in_target, its_mask = self._paste(pasted, target, table)
+            from_source = torch.ones_like(mask)
         nothing = torch.zeros_like(mask)
-        contexts = FusedClip(in_source, mask, nothing), FusedClip(in_target, its_mask, nothing)
+        contexts = (
+            FusedClip(in_source, mask, nothing, from_source),
+            FusedClip(in_target, its_mask, nothing, its_mask),
+        )
         if self.bank is not None:
             contexts = self._paste_bank(self.bank, *contexts)
         if target_patches is not None:
@@ -186,7 +193,7 @@ class SequencePatchFusion(nn.Module):
         out, key = [], without_ignored(labels, self.num_classes, self.ignore_index)
         for context in contexts:
             clip, mask = self._paste(patches, context.clip, table, key=key)
-            out.append(FusedClip(clip, context.mask | mask, mask))
+            out.append(FusedClip(clip, context.mask | mask, mask, context.from_source | mask))
         return out[0], out[1]
 
     def _paste_target(self, patches: Clip, taken: Tensor, *contexts: FusedClip) -> tuple[FusedClip, FusedClip]:
@@ -198,7 +205,7 @@ class SequencePatchFusion(nn.Module):
         out = []
         for context in contexts:
             clip, mask = self._paste(patches, context.clip, table, eligible=sure)
-            out.append(FusedClip(clip, context.mask | mask, context.static & ~mask))
+            out.append(FusedClip(clip, context.mask | mask, context.static & ~mask, context.from_source & ~mask))
         return out[0], out[1]
 
     def _paste(

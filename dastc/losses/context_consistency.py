@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dastc._core.checks import check_dtype, check_same_device, check_shape
+from dastc._core.distributed import shared_count
 from dastc._core.precision import compute_dtype
 
 __all__ = ["ContextConsistencyLoss"]
@@ -18,6 +19,9 @@ class ContextConsistencyLoss(nn.Module):
     .. math:: L = \frac{1}{|M|} \sum_{i \in M} \Big( H\big(\tfrac{p_i + q_i}{2}\big) - \tfrac{H(p_i) + H(q_i)}{2} \Big)
 
     It is 0 where both say the same, at most ln 2, and asks for no label.
+
+    Args:
+        sync: Divide by the mean count over ranks, when torch.distributed runs, so that N ranks equal one process.
 
     Shape:
         - first, second: logits ``(N, K, h, w)`` in the two contexts, float.
@@ -39,6 +43,10 @@ class ContextConsistencyLoss(nn.Module):
         tensor(True)
     """
 
+    def __init__(self, *, sync: bool = True) -> None:
+        super().__init__()
+        self.sync = sync
+
     def forward(self, first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
         """Return the loss."""
         caller = "ContextConsistencyLoss"
@@ -55,4 +63,8 @@ class ContextConsistencyLoss(nn.Module):
         one, other = (x.to(compute_dtype(x)).where(shared, 0).log_softmax(dim=1) for x in (first, second))
         mean = torch.logaddexp(one, other) - math.log(2)
         divergence = ((one.exp() * (one - mean) + other.exp() * (other - mean)) / 2).sum(dim=1, keepdim=True)
-        return divergence.where(shared, 0).sum() / shared.sum().clamp(min=1)
+        return divergence.where(shared, 0).sum() / shared_count(shared.sum(), sync=self.sync)
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return f"sync={self.sync}"

@@ -23,6 +23,7 @@ class PixelAlignmentLoss(nn.Module):
     Args:
         num_classes: Number of classes K.
         temperature: :math:`\tau`, > 0, dimensionless.
+        sync: Divide by the mean count over ranks, when torch.distributed runs, so that N ranks equal one process.
         ignore_index: Label of the pixels that take no part.
 
     Shape:
@@ -48,12 +49,14 @@ class PixelAlignmentLoss(nn.Module):
         tensor(True)
     """
 
-    def __init__(self, num_classes: int, *, temperature: float = 0.1, ignore_index: int = 255) -> None:
+    def __init__(
+        self, num_classes: int, *, temperature: float = 0.1, sync: bool = True, ignore_index: int = 255
+    ) -> None:
         super().__init__()
         check_at_least("PixelAlignmentLoss", "num_classes", num_classes, 1)
         if not temperature > 0:
             raise ValueError(f"PixelAlignmentLoss: `temperature` must be greater than 0; got {temperature}.")
-        self.num_classes, self.temperature, self.ignore_index = num_classes, temperature, ignore_index
+        self.num_classes, self.temperature, self.sync, self.ignore_index = num_classes, temperature, sync, ignore_index
 
     def forward(
         self, features: Tensor, labels: Tensor, centroids: Centroids, *, weights: Tensor | None = None
@@ -72,8 +75,8 @@ class PixelAlignmentLoss(nn.Module):
         near = near.where(present.view(1, -1, 1, 1), _NEVER)
         counted = (labels >= 0) & (labels < self.num_classes) & (labels != self.ignore_index)
         known = counted & present[labels.where(counted, 0)]
-        return upsampled_cross_entropy(near, labels.where(known, -1), weights=weights, ignore_index=-1)
+        return upsampled_cross_entropy(near, labels.where(known, -1), weights=weights, ignore_index=-1, sync=self.sync)
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
-        return f"{self.num_classes}, temperature={self.temperature}, ignore_index={self.ignore_index}"
+        return f"{self.num_classes}, temperature={self.temperature}, sync={self.sync}, ignore_index={self.ignore_index}"

@@ -15,6 +15,7 @@ class SelfTrainingLoss(nn.Module):
     Args:
         weighting: How confidence becomes weight; see :func:`dastc.functional.confidence_weights`.
         threshold: From which confidence on a pixel is confident, in [0, 1].
+        sync: Divide by the mean count over ranks, when torch.distributed runs, so that N ranks equal one process.
         ignore_index: Label of the pixels that take no part.
 
     Shape:
@@ -38,19 +39,21 @@ class SelfTrainingLoss(nn.Module):
         torch.Size([])
     """
 
-    def __init__(self, *, weighting: Weighting = "share", threshold: float = 0.968, ignore_index: int = 255) -> None:
+    def __init__(
+        self, *, weighting: Weighting = "share", threshold: float = 0.968, sync: bool = True, ignore_index: int = 255
+    ) -> None:
         super().__init__()
         check_choice("SelfTrainingLoss", "weighting", weighting, ("share", "confidence", "threshold", "none"))
         check_between("SelfTrainingLoss", "threshold", threshold, 0, 1)
-        self.weighting, self.threshold, self.ignore_index = weighting, threshold, ignore_index
+        self.weighting, self.threshold, self.sync, self.ignore_index = weighting, threshold, sync, ignore_index
 
     def forward(self, logits: Tensor, labels: Tensor, confidence: Tensor | None = None) -> Tensor:
         """Return the loss."""
         weights = None
         if confidence is not None:
             weights = confidence_weights(confidence, self.weighting, threshold=self.threshold)
-        return upsampled_cross_entropy(logits, labels, weights=weights, ignore_index=self.ignore_index)
+        return upsampled_cross_entropy(logits, labels, weights=weights, ignore_index=self.ignore_index, sync=self.sync)
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
-        return f"weighting={self.weighting!r}, threshold={self.threshold}, ignore_index={self.ignore_index}"
+        return f"weighting={self.weighting!r}, threshold={self.threshold}, sync={self.sync}, ignore_index={self.ignore_index}"

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from dastc._core.checks import check_choice, check_dtype, check_not_empty, check_same_device, check_shape
 from dastc._core.debug import debug_finite, debug_labels
+from dastc._core.distributed import shared_count
 from dastc.ops._backend import Backend, check_backend
 from dastc.ops.upsampled_ce.op import upsampled_ce_op, upsampled_ce_sum_op
 
@@ -19,6 +20,7 @@ def upsampled_cross_entropy(
     weights: Tensor | None = None,
     ignore_index: int = 255,
     reduction: Literal["mean", "sum", "none"] = "mean",
+    sync: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
     r"""Compare low-resolution logits with full-resolution labels, never materialising the upsampled logits.
@@ -35,6 +37,8 @@ def upsampled_cross_entropy(
         weights: How much each pixel counts, dimensionless; ``None`` counts each as 1.
         ignore_index: A label that takes no part even if it lies in [0, K).
         reduction: ``"mean"`` as above, ``"sum"`` without the division, ``"none"`` for the weighted loss per pixel.
+        sync: Of ``"mean"``: divide by the mean number of labelled pixels over the ranks of torch.distributed, so that
+            N ranks, whose gradients are averaged, equal one process on the whole batch. Every rank must call it.
         backend: ``"torch"``, ``"triton"`` (a GPU, K <= 256), or ``"auto"``; see :func:`dastc.backend_info`.
 
     Shape:
@@ -78,5 +82,5 @@ def upsampled_cross_entropy(
         each: Tensor = upsampled_ce_op(*arguments)
         return each
     total, count = upsampled_ce_sum_op(*arguments)
-    loss: Tensor = total if reduction == "sum" else total / count.clamp(min=1)
+    loss: Tensor = total if reduction == "sum" else total / shared_count(count, sync=sync)
     return loss

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least
 from dastc._core.modes import evaluation_mode
-from dastc.adapt.steps import CrossFrame, labelled_by
+from dastc.adapt.labelling import CrossFrame, labelled_by
 from dastc.adapt.teacher import Teacher
 from dastc.clip import Clip
 from dastc.functional import class_pool, resize_labels

@@ -1,0 +1,204 @@
+"""Labels for the target: a teacher's, or true ones where they are known."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from dastc._core.checks import check_between, check_choice, check_shape
+from dastc.adapt.class_prior import ClassPrior
+from dastc.adapt.steps import segment
+from dastc.adapt.teacher import Teacher
+from dastc.clip import Clip, check_clip
+from dastc.functional import confidence_weights, pseudo_labels
+from dastc.functional.confidence import Weighting
+
+__all__ = ["CrossFrame", "Labelled", "TeacherLabels", "TrueLabels", "labelled_by"]
+
+CrossFrame = Literal["none", "warped", "averaged", "agreeing"]
+
+
+class Labelled(NamedTuple):
+    """A target clip with labels.
+
+    Args:
+        clip: Labels, and weights that say how much each of them counts in training.
+        confidence: Probability of each label, before it became a weight.
+
+    Shape:
+        - confidence: ``(B, T, H, W)``, float in [0, 1].
+
+    Example:
+        >>> Labelled._fields
+        ('clip', 'confidence')
+    """
+
+    clip: Clip
+    confidence: Tensor
+
+
+class TeacherLabels(nn.Module):
+    """Label the target with a teacher, and decide how much each label counts.
+
+    Args:
+        teacher: Labels the clean frames.
+        cross_frame: Where a frame's labels come from; see :func:`labelled_by`.
+        adjust: Changes the teacher's logits, such as a :class:`ClassPrior`, which counts the source's classes, too.
+            Any Module that takes logits ``(B, T, K, h, w)`` and returns as many.
+        weighting: How confidence becomes weight; see :func:`dastc.functional.confidence_weights`.
+        threshold: From which confidence on a pixel is confident, in [0, 1].
+        ignore_index: Label of the pixels that are ignored.
+
+    Shape:
+        - target: a clip; whatever labels it has are not looked at.
+        - known: ``(B, T, H, W)``, int64: true labels where there are some, ``ignore_index`` elsewhere. They take the
+          place of the teacher's, with confidence and weight 1.
+        - output: the labelled clip, and the confidence of each label.
+
+    Raises:
+        ValueError: If an argument is out of range or a shape does not fit.
+
+    Source:
+        docs/method.md#pseudo-labels-across-frames.
+
+    Example:
+        >>> from dastc.models import TinySegmenter
+        >>> label = TeacherLabels(Teacher(TinySegmenter(3)), cross_frame="averaged")
+        >>> label(Clip(torch.randn(1, 2, 3, 16, 16))).clip.labels.shape
+        torch.Size([1, 2, 16, 16])
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        *,
+        cross_frame: CrossFrame = "none",
+        adjust: nn.Module | None = None,
+        weighting: Weighting = "share",
+        threshold: float = 0.968,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        check_choice("TeacherLabels", "cross_frame", cross_frame, get_args(CrossFrame))
+        check_choice("TeacherLabels", "weighting", weighting, get_args(Weighting))
+        check_between("TeacherLabels", "threshold", threshold, 0, 1)
+        self.teacher, self.cross_frame, self.adjust = teacher, cross_frame, adjust
+        self.weighting, self.threshold, self.ignore_index = weighting, threshold, ignore_index
+
+    def update(self) -> None:
+        """Let the teacher follow the student: once for each change of the student's weights."""
+        self.teacher.update()
+
+    def see(self, source: Clip) -> None:
+        """Let a class prior count what the source shows; every step does, whether the target is labelled or not."""
+        if isinstance(self.adjust, ClassPrior) and source.labels is not None:
+            self.adjust.see(source.labels)
+
+    def forward(self, target: Clip, known: Tensor | None = None) -> Labelled:
+        """Return the labelled target."""
+        clip = labelled_by(self.teacher, target, cross_frame=self.cross_frame, adjust=self.adjust)
+        confidence = torch.zeros_like(clip.frames[:, :, 0]) if clip.weights is None else clip.weights
+        weights = confidence_weights(confidence, self.weighting, threshold=self.threshold)
+        if known is None:
+            return Labelled(clip._replace(weights=weights), confidence)
+        check_shape("TeacherLabels", "target_labels", known, "B T H W", check_clip("TeacherLabels", "target", target))
+        given = known != self.ignore_index
+        labels, one = known if clip.labels is None else known.where(given, clip.labels), torch.ones_like(weights)
+        return Labelled(clip._replace(labels=labels, weights=one.where(given, weights)), one.where(given, confidence))
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return (
+            f"cross_frame={self.cross_frame!r}, weighting={self.weighting!r}, threshold={self.threshold}, "
+            f"ignore_index={self.ignore_index}"
+        )
+
+
+class TrueLabels(nn.Module):
+    """Take the target's own labels for true: for an oracle, and for a target that is labelled throughout.
+
+    Shape:
+        - target: a labelled clip.
+        - output: the same, with confidence 1.
+
+    Raises:
+        ValueError: If the target is not labelled.
+
+    Example:
+        >>> clip = Clip(torch.zeros(1, 1, 3, 2, 2), torch.zeros(1, 1, 2, 2, dtype=torch.long))
+        >>> TrueLabels()(clip).confidence.unique()
+        tensor([1.])
+    """
+
+    def forward(self, target: Clip, known: Tensor | None = None) -> Labelled:
+        """Return the target as it is."""
+        if known is not None:
+            target = target._replace(labels=known)
+        check_clip("TrueLabels", "target", target, labelled=True)
+        return Labelled(target, torch.ones_like(target.frames[:, :, 0]))
+
+
+def labelled_by(
+    teacher: Teacher,
+    clip: Clip,
+    *,
+    cross_frame: CrossFrame = "none",
+    adjust: Callable[[Tensor], Tensor] | None = None,
+) -> Clip:
+    """Give a clip the teacher's labels, weighted by their confidence; whatever labels it had are not looked at.
+
+    Args:
+        teacher: Labels the clean frames.
+        clip: The target clip.
+        cross_frame: Whether a frame is labelled from itself (``"none"``), from the frame before along the flow
+            (``"warped"``), or from the mean of both (``"averaged"``; ``"agreeing"`` leaves out, with confidence 0,
+            where the two would be labelled differently). The first frame, and clips without flow, are labelled from
+            themselves: between unaligned frames a label would land on something else.
+        adjust: Changes the teacher's logits ``(B, T, K, h, w)``, such as :class:`~dastc.adapt.ClassPrior`.
+
+    Shape:
+        - clip: any batched clip; flow is used unless ``cross_frame`` is ``"none"``.
+        - output: the clip with labels and weights ``(B, T, H, W)``.
+
+    Raises:
+        ValueError: If ``cross_frame`` is unknown.
+
+    Source:
+        Xing et al. 2022 (TPS) for ``"warped"``; ``"averaged"`` and ``"agreeing"`` are ours.
+
+    Example:
+        >>> from dastc.models import TinySegmenter
+        >>> clip = labelled_by(Teacher(TinySegmenter(3)), Clip(torch.randn(1, 2, 3, 16, 16)))
+        >>> clip.labels.shape
+        torch.Size([1, 2, 16, 16])
+    """
+    check_choice("labelled_by", "cross_frame", cross_frame, get_args(CrossFrame))
+    batch, time = clip.frames.shape[:2]
+    size = (clip.frames.shape[-2], clip.frames.shape[-1])
+    logits = segment(teacher, clip)
+    if adjust is not None:
+        logits = adjust(logits)
+    if cross_frame == "none" or clip.flow is None or time == 1:
+        flat = pseudo_labels(logits.flatten(0, 1), size)
+        labels, confidence = (x.view(batch, time, *size) for x in flat)
+    else:
+        first = pseudo_labels(logits[:, 0], size)
+        before, own, flow = logits[:, :-1].flatten(0, 1), logits[:, 1:].flatten(0, 1), clip.flow.flatten(0, 1)
+        if cross_frame == "warped":
+            later = pseudo_labels(before, size, flow=flow)
+        else:
+            later = pseudo_labels(own, size, flow=flow, previous=before)
+        if cross_frame == "agreeing":
+            later = later._replace(confidence=later.confidence.where(_agree(own, before, flow, size), 0))
+        labels, confidence = (
+            torch.cat((a.unsqueeze(1), b.view(batch, time - 1, *size)), dim=1)
+            for a, b in zip(first, later, strict=True)
+        )
+    return clip._replace(labels=labels, weights=confidence.to(clip.frames.dtype))
+
+
+def _agree(own: Tensor, before: Tensor, flow: Tensor, size: tuple[int, int]) -> Tensor:
+    warped = pseudo_labels(before, size, flow=flow)
+    # where nothing comes from the frame before, nothing contradicts
+    return (pseudo_labels(own, size).labels == warped.labels) | (warped.confidence == 0)

@@ -1,0 +1,259 @@
+"""A recipe: parts in the order of one training step."""
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from dastc._core.checks import check_at_least, check_choice
+from dastc._core.wrappers import averages_gradients
+from dastc.adapt.fitting import check_parts, named
+from dastc.adapt.labelling import TeacherLabels, TrueLabels
+from dastc.adapt.passes import Pass, Passes, run_passes
+from dastc.adapt.steps import augmented, check_pair, is_video
+from dastc.adapt.teacher import Teacher
+from dastc.adapt.terms import Segmentation
+from dastc.adapt.views import Clean, View
+from dastc.augment import PhotometricJitter
+from dastc.clip import Clip, check_clip
+from dastc.models import FeatureTap
+
+__all__ = ["Recipe"]
+
+_IDLE = 100  # steps in training without a change of the weights, after which something must be wrong
+
+
+class Recipe(nn.Module):
+    """Turn a labelled source clip and an unlabelled target clip into named losses, by parts.
+
+    A step prepares the source, labels the target, makes views of both, sends them through the network, and adds up
+    terms over what comes out. Each part is a Module with options of its own; yours take the place of ours with the
+    same call. To leave a part out, leave it out of the list.
+
+    The clock of a recipe are the changes of the student's weights, not its calls: the teacher, and the warm-up, move
+    once after each ``optimizer.step()``, however many batches the gradients were accumulated over. They notice by
+    themselves; :meth:`update` moves them at once.
+
+    Args:
+        model: The student: an image model, or a :class:`~dastc.models.VideoSegmenter`. It may be wrapped by
+            DistributedDataParallel or ``torch.compile``, be compiled later, or be sharded by ``fully_shard`` after the
+            recipe is made. So may the recipe: ``DistributedDataParallel(recipe)`` is the way to several ranks.
+        num_classes: Number of classes K, at least 2.
+        views: What is trained on: Modules called with the source, the labelled target and the confidence of its
+            labels, that return lists of :class:`View`.
+        terms: What is minimised: Modules called with the passes by name that return named losses. In the warm-up only
+            the first counts. ``None`` means :class:`Segmentation`.
+        labels: Labels the target; ``None`` for a recipe that does not look at it.
+        prepare: Changes the source clip, called with both clips, such as :class:`MatchHistograms`.
+        warmup: Changes of the weights during which the clean source alone is trained on: a teacher that knows nothing
+            yet labels badly, and is believed.
+        all_frames: Train on every frame of a clip, not on the current one alone.
+        passes: ``"each"`` view passes through the network by itself; ``"together"`` they are one batch: fewer, larger
+            kernels; ``"recomputed"`` each is computed again in the backward pass, so that memory holds the activations
+            of one view and not of all, for the time of a further forward pass. The gradients are the same, but for
+            models with statistics of the batch.
+        augment: Changes the look of frames; ``None`` means :class:`~dastc.augment.PhotometricJitter`.
+        seed: Seed of that change. Every rank takes the same seed: each draws for the whole batch and keeps its own.
+        ignore_index: Label of the pixels that are ignored.
+
+    Shape:
+        - source: a labelled clip; target: a clip of the same size, flow in both or in neither. Labels of the target
+          are not looked at. T = 1 needs no flow.
+        - target_labels: ``(B, T, H, W)``, int64: true labels of the target where there are some, ``ignore_index``
+          elsewhere; they take the place of the teacher's.
+        - output: losses by name, ``"total"`` among them, each ``()``.
+
+    Raises:
+        ValueError: If parts do not fit each other; in ``forward`` if a clip is not labelled, shapes do not fit, or the
+            model's logits are not of K classes.
+        TypeError: If a part is no Module, or a clip is no :class:`~dastc.Clip`.
+
+    Source:
+        docs/method.md#the-total.
+
+    Example:
+        >>> from dastc.adapt import Alignment, Clean, Exchange, Segmentation, TeacherLabels
+        >>> from dastc.fusion import SequencePatchFusion
+        >>> from dastc.models import TinySegmenter
+        >>> model = TinySegmenter(3)
+        >>> recipe = Recipe(
+        ...     model,
+        ...     3,
+        ...     labels=TeacherLabels(Teacher(model)),
+        ...     views=[Clean("source"), Exchange(SequencePatchFusion(3))],
+        ...     terms=[Segmentation(), Alignment(3, features="neck")],
+        ... )
+        >>> clip = Clip(torch.randn(1, 2, 3, 16, 16), torch.randint(0, 3, (1, 2, 16, 16)))
+        >>> sorted(recipe(clip, Clip(clip.frames)))
+        ['align', 'in_source', 'in_target', 'source', 'total']
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        num_classes: int,
+        *,
+        views: Iterable[nn.Module],
+        terms: Iterable[nn.Module] | None = None,
+        labels: nn.Module | None = None,
+        prepare: nn.Module | None = None,
+        warmup: int = 0,
+        all_frames: bool = False,
+        passes: Passes = "each",
+        augment: Callable[[Tensor], Tensor] | None = None,
+        seed: int = 0,
+        ignore_index: int = 255,
+    ) -> None:
+        super().__init__()
+        caller = type(self).__name__
+        if num_classes == 1:
+            raise ValueError(
+                f"{caller}: `num_classes` must be at least 2; got 1, of which a softmax is always sure. Give what is "
+                "not of the class a class of its own, and the model two outputs."
+            )
+        check_at_least(caller, "num_classes", num_classes, 2)
+        check_at_least(caller, "warmup", warmup, 0)
+        check_choice(caller, "passes", passes, get_args(Passes))
+        views, terms = list(views), [Segmentation(ignore_index=ignore_index)] if terms is None else list(terms)
+        check_parts(caller, views, terms, labels, prepare)
+        self.model, self.num_classes, self.labels, self.prepare = model, num_classes, labels, prepare
+        self.views, self.terms = nn.ModuleList(views), nn.ModuleList(terms)
+        self.warmup, self.all_frames, self.passes = warmup, all_frames, passes
+        self.seed, self.ignore_index = seed, ignore_index
+        self.augment = PhotometricJitter(seed=seed) if augment is None else augment
+        # an unknown name is an error now, not at the first step
+        self._read = tuple(dict.fromkeys(named(self.terms, "features")))
+        self._taps = {name: FeatureTap(model, name) for name in (*self._read, *named(self.views, "shallow"))}
+        self._warm = Clean("source")
+        self.updates, self.warming = 0, warmup > 0
+        self._seen: tuple[int, ...] | None = None
+        self._pending, self._idle = True, 0
+
+    def forward(
+        self, source: Clip, target: Clip | None = None, *, target_labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the losses of one step."""
+        source, target = self._checked(source, target)
+        self._follow_student()
+        if self.prepare is not None:
+            source = self.prepare(source, target)
+        if isinstance(self.labels, TeacherLabels):
+            self.labels.see(source)
+        views = self._views(source, target, target_labels)
+        losses: dict[str, Tensor] = {}
+        passes = self._through(views)
+        for term in self.terms[:1] if self.warming else self.terms:
+            losses |= term(passes)
+        return losses | {"total": torch.stack(list(losses.values())).sum()}
+
+    def step(
+        self, source: Clip, target: Clip | None = None, *, target_labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return the losses of one step; the same as calling the recipe."""
+        losses: dict[str, Tensor] = self(source, target, target_labels=target_labels)
+        return losses
+
+    @torch._dynamo.disable  # type: ignore[untyped-decorator]
+    def update(self, *, force: bool = False) -> bool:
+        """Let the teacher and the warm-up follow the student's weights, if these have changed; return whether they had.
+
+        Calling it after ``optimizer.step()`` is allowed and needed nowhere: the next call of the recipe does the same.
+        ``force`` is for what changes weights without PyTorch's knowledge, by way of ``.data`` or a captured graph.
+        """
+        now = tuple(p._version for p in self.model.parameters())
+        if not (force or self._pending or now != self._seen):
+            return False
+        self._seen, self._pending, self._idle = now, False, 0
+        self.updates += 1
+        self.warming = self.updates <= self.warmup
+        if isinstance(self.labels, TeacherLabels):
+            self.labels.update()
+        return True
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """The model that labels the target, if there is one."""
+        return self.labels.teacher if isinstance(self.labels, TeacherLabels) else None
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return how often the weights have changed, and whether they have since the last step."""
+        now = tuple(p._version for p in self.model.parameters())
+        return {"updates": self.updates, "pending": int(self._pending or now != self._seen)}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Go on from there."""
+        self.updates, self._pending, self._seen = int(state["updates"]), bool(state["pending"]), None
+        self.warming = self.updates < self.warmup + (not self._pending)
+
+    @torch._dynamo.disable  # type: ignore[untyped-decorator]
+    def _follow_student(self) -> None:
+        if not self.training:
+            return
+        if self._seen is None and not self._pending:  # restored, or copied, between two changes
+            self._seen = tuple(p._version for p in self.model.parameters())
+        if self.updates == 0 and not averages_gradients(self.model):
+            warnings.warn(
+                f"{type(self).__name__}: there are several ranks, and nothing that averages their gradients, so their "
+                "weights will drift apart. Call DistributedDataParallel(recipe), and not its `module`.",
+                stacklevel=5,
+            )
+        if not self.update():
+            self._idle += 1
+            if self._idle == _IDLE:
+                warnings.warn(
+                    f"{type(self).__name__}: the student's weights have not changed for {_IDLE} steps, so neither has "
+                    "the teacher. If your optimizer writes to `.data`, call recipe.update(force=True) after its step.",
+                    stacklevel=5,
+                )
+
+    def _views(self, source: Clip, target: Clip | None, known: Tensor | None) -> list[View]:
+        if self.warming:
+            return self._warm(source, target)  # type: ignore[no-any-return]
+        clip, confidence = (target, None) if self.labels is None else self.labels(target, known)
+        views = [view for part in self.views for view in part(source, clip, confidence)]
+        return views or self._warm(source, target)
+
+    def _through(self, views: list[View]) -> dict[str, Pass]:
+        return run_passes(
+            self.model,
+            [self._shown(view) for view in views],
+            self._taps,
+            read=() if self.warming else self._read,
+            num_classes=self.num_classes,
+            all_frames=self.all_frames,
+            passes=self.passes,
+        )
+
+    def _shown(self, view: View) -> View:
+        clip = augmented(self.augment, view.clip)
+        if view.hidden is not None:
+            clip = clip._replace(frames=clip.frames.masked_fill(view.hidden.unsqueeze(2), 0))
+        view = view._replace(clip=clip)
+        # a video model sees every frame, even where only the current one is trained on
+        return view if self.all_frames or is_video(self.model) else view.last()
+
+    def _checked(self, source: Clip, target: Clip | None) -> tuple[Clip, Clip | None]:
+        caller = f"{type(self).__name__}.step"
+        if self.labels is None and self.prepare is None:
+            check_clip(caller, "source", source, labelled=True)
+            return source, None
+        if target is None:
+            raise TypeError(f"{caller}: `target` must be a dastc.Clip; got None.")
+        if isinstance(self.labels, TrueLabels):
+            check_clip(caller, "source", source, labelled=True)
+            check_clip(caller, "target", target, labelled=True)
+            return source, target
+        return check_pair(caller, source, target)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy's weights have versions of their own
+        return self.__dict__ | {"_pending": bool(self.get_extra_state()["pending"]), "_seen": None}
+
+    def extra_repr(self) -> str:
+        """Show the constructor's arguments."""
+        return (
+            f"num_classes={self.num_classes}, warmup={self.warmup}, all_frames={self.all_frames}, "
+            f"passes={self.passes!r}, seed={self.seed}, ignore_index={self.ignore_index}"
+        )
