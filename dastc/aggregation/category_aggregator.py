@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, overload
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
@@ -135,8 +136,9 @@ class CategoryAggregator(nn.Module):
     ) -> Centroids | tuple[Centroids, AggregationWeights]:
         """Return the centroids, and on request the weights they were averaged with."""
         if features.dim() == 4:  # images are clips of one frame
-            features, labels = features.unsqueeze(1), labels.unsqueeze(1)
-            logits, weights = (None if x is None else x.unsqueeze(1) for x in (logits, weights))
+            features, labels = rearrange(features, "b d h w -> b 1 d h w"), rearrange(labels, "b h w -> b 1 h w")
+            logits = None if logits is None else rearrange(logits, "b k h w -> b 1 k h w")
+            weights = None if weights is None else rearrange(weights, "b h w -> b 1 h w")
         sizes = self._check(features, labels, logits, weights, flow)
         grid = (sizes["h"], sizes["w"])
         cells = resize_labels(labels, grid)
@@ -150,14 +152,14 @@ class CategoryAggregator(nn.Module):
             space = space * self._persists(cells, flow)
         time = self._frame_weights(entropy, cells)  # (B, T, K)
         sums, mass = class_pool(
-            features.flatten(0, 1),
-            cells.flatten(0, 1),
+            rearrange(features, "b t d h w -> (b t) d h w"),
+            rearrange(cells, "b t h w -> (b t) h w"),
             self.num_classes,
-            weights=space.flatten(0, 1),
+            weights=rearrange(space, "b t h w -> (b t) h w"),
             ignore_index=self.ignore_index,
         )
-        frame = time.flatten(0, 1).to(mass.dtype)  # (B T, K)
-        sums, mass = (sums * frame.unsqueeze(-1)).sum(dim=0), (mass * frame).sum(dim=0)
+        frame = rearrange(time, "b t k -> (b t) k").to(mass.dtype)
+        sums, mass = (sums * rearrange(frame, "n k -> n k 1")).sum(dim=0), (mass * frame).sum(dim=0)
         if self.sync:
             sums, mass = sum_over_ranks(sums), sum_over_ranks(mass)
         mass = mass.where(mass >= self.min_mass, 0)
@@ -170,22 +172,23 @@ class CategoryAggregator(nn.Module):
         return trust * (prediction == cells) if self.agreement else trust
 
     def _persists(self, cells: Tensor, flow: Tensor) -> Tensor:
-        small = resize_flow(flow.flatten(0, 1), (cells.shape[-2], cells.shape[-1]))
-        before = warp_labels(cells[:, :-1].flatten(0, 1), small, ignore_index=self.ignore_index)
-        before = before.view(cells[:, 1:].shape)
+        small = resize_flow(rearrange(flow, "b t xy h w -> (b t) xy h w"), (cells.shape[-2], cells.shape[-1]))
+        earlier = rearrange(cells[:, :-1], "b t h w -> (b t) h w")
+        before = warp_labels(earlier, small, ignore_index=self.ignore_index)
+        before = rearrange(before, "(b t) h w -> b t h w", t=cells.shape[1] - 1)
         # what comes from outside, or from a place without label, cannot contradict
         later = (before == cells[:, 1:]) | (before == self.ignore_index)
         return torch.cat((torch.ones_like(later[:, :1]), later), dim=1)
 
     def _frame_weights(self, entropy: Tensor | None, cells: Tensor) -> Tensor:
-        flat = cells.flatten(0, 1)
+        flat = rearrange(cells, "b t h w -> (b t) h w")
         ones = torch.ones(flat.shape, dtype=torch.float32 if entropy is None else entropy.dtype, device=cells.device)
-        given = ones if entropy is None else entropy.flatten(0, 1)
+        given = ones if entropy is None else rearrange(entropy, "b t h w -> (b t) h w")
         total, count = class_pool(given.unsqueeze(1), flat, self.num_classes, ignore_index=self.ignore_index)
-        shown = (count > 0).view(*cells.shape[:2], -1)  # (B, T, K)
+        shown = rearrange(count > 0, "(b t) k -> b t k", t=cells.shape[1])
         if entropy is None or not self.temporal:
             return shown.to(count.dtype)
-        mean = (total.squeeze(-1) / count.clamp(min=1)).view(shown.shape)
+        mean = rearrange(total.squeeze(-1) / count.clamp(min=1), "(b t) k -> b t k", t=cells.shape[1])
         sure = torch.exp(-mean / math.log(max(self.num_classes, 2))) * shown
         return sure * shown.sum(dim=1, keepdim=True) / sure.sum(dim=1, keepdim=True).clamp(min=1e-8)
 
@@ -229,5 +232,5 @@ def _on_grid(logits: Tensor, grid: tuple[int, int]) -> Tensor:
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if logits.shape[-2:] == grid:
         return logits
-    flat = F.interpolate(logits.flatten(0, 1), size=grid, mode="bilinear", align_corners=False)
-    return flat.view(*logits.shape[:3], *grid)
+    flat = F.interpolate(rearrange(logits, "b t k h w -> (b t) k h w"), size=grid, mode="bilinear", align_corners=False)
+    return rearrange(flat, "(b t) k h w -> b t k h w", t=logits.shape[1])

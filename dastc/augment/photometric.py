@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
@@ -92,17 +93,18 @@ class PhotometricJitter(nn.Module):
         return (scale.unsqueeze(-1) * identity) @ colour, self.brightness * shift
 
     def _blurred(self, frames: Tensor, draws: Tensor) -> Tensor:
-        time, _, height, width = frames.shape[1:]
+        time, channels, height, width = frames.shape[1:]
         if min(height, width) < 4 or self.blur == 0 or len(frames) == 0:
             return frames  # nothing to blur, or less than the kernel's reach
         sigma = (draws[:, 7] * _MAX_SIGMA).where(draws[:, 8] < self.blur, 0).clamp(min=1e-3)
         reach = torch.arange(-3, 4, device=frames.device)
         kernel = torch.exp(-0.5 * (reach / sigma.unsqueeze(1)).square())
-        kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(frames.dtype).repeat_interleave(time * 3, dim=0)
-        flat = F.pad(frames.reshape(1, -1, height, width), (3, 3, 3, 3), mode="replicate")
-        flat = F.conv2d(flat, kernel.view(-1, 1, 7, 1), groups=len(kernel))
-        flat = F.conv2d(flat, kernel.view(-1, 1, 1, 7), groups=len(kernel))
-        return flat.view(frames.shape)
+        kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(frames.dtype)
+        kernel = repeat(kernel, "b k -> (b t c) k", t=time, c=channels)
+        flat = F.pad(rearrange(frames, "b t c h w -> 1 (b t c) h w"), (3, 3, 3, 3), mode="replicate")
+        flat = F.conv2d(flat, rearrange(kernel, "n k -> n 1 k 1"), groups=len(kernel))
+        flat = F.conv2d(flat, rearrange(kernel, "n k -> n 1 1 k"), groups=len(kernel))
+        return rearrange(flat, "1 (b t c) h w -> b t c h w", t=time, c=channels)
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""

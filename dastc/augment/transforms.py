@@ -6,6 +6,7 @@ from zlib import crc32
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from dastc._core.precision import compute_dtype
@@ -132,7 +133,8 @@ def resize_clip(clip: Clip, size: tuple[int, int]) -> Clip:
         return clip
     flow, labels, weights = clip.flow, clip.labels, clip.weights
     if flow is not None:
-        flow = resize_flow(flow.flatten(0, 1), size).view(*flow.shape[:3], *size)
+        flat = resize_flow(rearrange(flow, "b t xy h w -> (b t) xy h w"), size)
+        flow = rearrange(flat, "(b t) xy h w -> b t xy h w", b=len(flow))
     if weights is not None:  # each from the same pixel as its label
         pixels = torch.arange(weights[0, 0].numel(), device=weights.device).view(1, *weights.shape[-2:])
         weights = weights.flatten(-2)[..., resize_labels(pixels, size)[0]]
@@ -142,9 +144,9 @@ def resize_clip(clip: Clip, size: tuple[int, int]) -> Clip:
 
 
 def _resized_frames(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    flat = frames.flatten(0, 1).to(compute_dtype(frames))
+    flat = rearrange(frames, "b t c h w -> (b t) c h w").to(compute_dtype(frames))
     resized = F.interpolate(flat, size=size, mode="bilinear", align_corners=False, antialias=True)
-    return resized.to(frames.dtype).view(*frames.shape[:3], *size)
+    return rearrange(resized.to(frames.dtype), "(b t) c h w -> b t c h w", t=frames.shape[1])
 
 
 def check_size(caller: str, name: str, size: tuple[int, int]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from dastc._core.checks import check_choice, check_dtype, check_shape
@@ -70,7 +71,7 @@ def read_flow(path: str | Path) -> Tensor:
     read = _by_suffix("read_flow", path, _READERS)
     pixels: Array = read(path).astype(np.float32)  # (H, W, 2)
     pixels[~np.isfinite(pixels).all(axis=-1)] = np.nan
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return torch.from_numpy(np.ascontiguousarray(rearrange(pixels, "h w xy -> xy h w")))
 
 
 def write_flow(path: str | Path, flow: Tensor, *, dtype: Stored | None = None) -> None:
@@ -114,7 +115,7 @@ def write_flow(path: str | Path, flow: Tensor, *, dtype: Stored | None = None) -
         check_choice("write_flow", "dtype", dtype, _STORED)
         if path.suffix.lower() != ".npy":
             raise ValueError(f"write_flow: `dtype` must be None for {path.suffix}, which has its own; got {dtype!r}.")
-    pixels = flow.detach().to("cpu", torch.float32).permute(1, 2, 0).numpy().copy()  # (H, W, 2)
+    pixels = rearrange(flow.detach().to("cpu", torch.float32), "xy h w -> h w xy").numpy().copy()
     pixels[np.isnan(pixels).any(axis=-1)] = np.nan
     write_whole("write_flow", path, encode(path, pixels, dtype or "int16"))
 

@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from dastc._core.checks import check_choice, check_dtype
@@ -59,7 +60,7 @@ def from_rgb(rgb: Tensor, convention: Convention = "imagenet") -> Tensor:
     if rgb.dim() < 3 or rgb.shape[-1] != 3:
         raise ValueError(f"from_rgb: `rgb` must have shape (..., H, W, 3); got {tuple(rgb.shape)}.")
     scale = _scale("from_rgb", "convention", convention)
-    planes = rgb.movedim(-1, -3).contiguous()  # moved while it is small
+    planes = rearrange(rgb, "... h w rgb -> ... rgb h w").contiguous()  # moved while it is small
     return _scaled(planes.float().div_(255), scale)
 
 
@@ -85,7 +86,8 @@ def to_rgb(frames: Tensor, convention: Convention = "imagenet") -> Tensor:
     """
     _check_frames("to_rgb", frames)
     rgb = _unscaled(frames.float(), _scale("to_rgb", "convention", convention))
-    return rgb.mul(255).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1).contiguous()
+    pixels = rgb.mul(255).round().clamp(0, 255).to(torch.uint8)
+    return rearrange(pixels, "... rgb h w -> ... h w rgb").contiguous()
 
 
 def renormalise(frames: Tensor, convention: Convention, *, given: Convention = "imagenet") -> Tensor:

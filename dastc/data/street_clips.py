@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -111,7 +112,7 @@ class StreetClips(Dataset[Clip]):
         pictures = develop(light, self._domain, rgb, take.view.nearness)
         flow = torch.from_numpy(flow_between(take.view, take.to_picture)) if self.frames > 1 else None
         labels = torch.from_numpy(take.street.label[take.view.patch])
-        return Clip(from_rgb(torch.from_numpy(pictures).movedim(0, -1)), labels, flow)
+        return Clip(from_rgb(rearrange(torch.from_numpy(pictures), "rgb t h w -> t h w rgb")), labels, flow)
 
     def visible(self, index: int) -> Tensor:
         """Tell which pixels' points the frame before shows too; elsewhere the flow points at something else.

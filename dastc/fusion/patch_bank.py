@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
 
 from dastc._core.buffers import make_room
@@ -85,8 +86,8 @@ class PatchBank(nn.Module):
         check_shape("PatchBank.update", "clip.labels", labels, "B H W", sizes | self._size())
         if sizes["B"] == 0:
             return
-        of_class = labels == self.classes.view(-1, 1, 1, 1)  # (C, B, H, W)
-        pixels, sample = of_class.flatten(2).sum(-1).max(dim=1)  # (C,)
+        of_class = labels == rearrange(self.classes, "c -> c 1 1 1")  # (C, B, H, W)
+        pixels, sample = reduce(of_class.long(), "c b h w -> c b", "sum").max(dim=1)
         row, slot = torch.arange(len(pixels), device=pixels.device), self.written % self.capacity
         worth = pixels >= self.min_pixels
         patch = labels[sample].where(of_class[row, sample], self.ignore_index)
@@ -109,7 +110,8 @@ class PatchBank(nn.Module):
         order = row.view(1, -1, 1, 1).where(patches != self.ignore_index, -1)
         top = order.max(dim=1, keepdim=True)
         labels = patches.gather(1, top.indices).squeeze(1)
-        frames = self.frames[row, slot].gather(1, top.indices.unsqueeze(2).expand(-1, -1, 3, -1, -1)).squeeze(1)
+        colours = repeat(top.indices, "b 1 h w -> b 1 rgb h w", rgb=self.frames.shape[-3])
+        frames = self.frames[row, slot].gather(1, colours).squeeze(1)
         return frames, labels
 
     @property

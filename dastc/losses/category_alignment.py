@@ -1,6 +1,7 @@
 """Category alignment in one line, for any training loop."""
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_dtype, check_shape
@@ -83,8 +84,8 @@ class CategoryAlignmentLoss(nn.Module):
             check_dtype(caller, f"{domain}_weights", weights, "float")
             weights = F.adaptive_avg_pool2d(weights, grid)
         if batch == "B T":
-            features, cells = features.flatten(0, 1), cells.flatten(0, 1)
-            weights = None if weights is None else weights.flatten(0, 1)
+            features, cells = (rearrange(x, "b t ... -> (b t) ...") for x in (features, cells))
+            weights = None if weights is None else rearrange(weights, "b t h w -> (b t) h w")
         sums, mass = class_pool(features, cells, self.num_classes, weights=weights, ignore_index=self.ignore_index)
         sums, mass = sums.sum(dim=0), mass.sum(dim=0)
         if self.sync:

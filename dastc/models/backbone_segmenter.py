@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_shape
@@ -117,7 +118,7 @@ def _channels_first(features: Tensor, channels: int) -> Tensor:
     if features.shape[1] == channels:
         return features
     if features.shape[-1] == channels:  # as timm's Swin returns them
-        return features.movedim(-1, 1)
+        return rearrange(features, "n h w c -> n c h w")
     raise ValueError(
         f"BackboneSegmenter: a map of `backbone` must have {channels} channels, as `channels` says; "
         f"got {tuple(features.shape)}."
