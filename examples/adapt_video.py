@@ -2,7 +2,7 @@
 
     python examples/adapt_video.py
     python examples/adapt_video.py --data camvid:path/to/camvid --method source_only dastc
-    python examples/adapt_video.py --method dastc "dastc(memory=False)" "dacs(decay=0.999)"
+    python examples/adapt_video.py --method dastc "dastc(warmup=0)" "dacs(decay=0.999)"
 
 A method may be given arguments of its recipe, as in a call. Writes DIR/result.json, DIR/panel.png and a checkpoint for
 each method. Interrupted, it goes on with --resume.
@@ -10,40 +10,29 @@ each method. Interrupted, it goes on with --resume.
 
 import argparse
 import ast
-import json
+import inspect
 import re
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-import dastc
-from dastc import Clip
-from dastc.adapt import (
-    DACS,
-    DASTC,
-    TPS,
-    Oracle,
-    SourceOnly,
-    adapt_statistics,
-    evaluate,
-    load_checkpoint,
-    save_checkpoint,
-)
+from dastc import stack_clips
+from dastc.adapt import DACS, DASTC, TPS, Oracle, SourceOnly, adapt_statistics, evaluate
 from dastc.adapt.steps import segment
-from dastc.clip import stack_clips
 from dastc.data import CamVid, DISFlow, FlowCache, RareClassSampler, StreetClips, class_counts, to_rgb
 from dastc.functional import pseudo_labels
 from dastc.models import MultiScale, TinySegmenter, VideoSegmenter
+from dastc.training import StepBatches, claim, fit, in_order, polynomial
+from dastc.training.command_line import add_run_arguments, names, positive, reported
+from dastc.training.progress import say
+from dastc.training.ranks import device_of
+from dastc.training.records import classes_of, commit, device_name, versions, write_json
 from dastc.viz import colourise, side_by_side
 
 RECIPES = {
-    "source_only": SourceOnly, "dacs": DACS, "tps": TPS, "dastc": DASTC, "dastc_released": DASTC, "oracle": Oracle,
+    "source_only": SourceOnly, "dacs": DACS, "tps": TPS, "dastc": DASTC, "dastc_paper": DASTC, "dastc_released": DASTC,
+    "oracle": Oracle,
 }  # fmt: skip
 # what must be the same for a run to go on from a checkpoint
 SETTINGS = (
@@ -70,22 +59,19 @@ class Remembered(Dataset):
 
 
 def main(argv=None):
-    args = parse(argv)
-    try:
-        run(args)
-    except (ValueError, FileNotFoundError) as error:  # what the user can put right; anything else is a bug
-        sys.exit(f"adapt_video.py: {error}")
+    with reported("adapt_video.py"):
+        run(parse(argv))
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", nargs="+", type=method, default=["source_only", "dastc"], metavar="METHOD",
-                        help=f"any of {', '.join(RECIPES)}, or one with arguments: 'dastc(memory=False)'")  # fmt: skip
+                        help=f"any of {', '.join(RECIPES)}, or one with arguments: 'dastc(warmup=0)'")  # fmt: skip
     parser.add_argument("--data", default="street", metavar="street|camvid:DIR", help="what to train and test on")
     parser.add_argument(
         "--flow", choices=("own", "dis"), default="own", help="that of the data (CamVid has none) or DIS"
     )
-    parser.add_argument("--flow-cache", type=Path, metavar="DIR", help="for estimated flow; OUT/flow if not given")
+    parser.add_argument("--flow-cache", metavar="DIR", help="for estimated flow; OUT/flow if not given")
     parser.add_argument("--source-seqs", type=names, metavar="A,B", help="CamVid sequences with labels")
     parser.add_argument("--target-seqs", type=names, metavar="C", help="CamVid sequences whose labels are not used")
     parser.add_argument("--eval-seqs", type=names, metavar="D", help="CamVid sequences that are only scored")
@@ -103,21 +89,10 @@ def parse(argv):
     parser.add_argument("--steps", type=positive, default=600)
     parser.add_argument("--batch", type=positive, default=4, help="clips of each domain in a step")
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--out", type=Path, default=Path("runs/adapt_video"), metavar="DIR")
-    parser.add_argument("--save-every", type=positive, default=100, metavar="N", help="steps between checkpoints")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in DIR")
+    add_run_arguments(parser, out="runs/adapt_video", save_every=100)
     args = parser.parse_args(argv)
     args.size = args.size or ([144, 192] if args.data.startswith("camvid") else [96, 160])
     return args
-
-
-def positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1; got {value}")
-    return value
 
 
 def method(text):
@@ -131,7 +106,7 @@ def method(text):
 
 
 def call(text):
-    """Split "dastc(memory=False)" into the name of a method and the arguments of its recipe."""
+    """Split "dastc(warmup=0)" into the name of a method and the arguments of its recipe."""
     tree = ast.parse(text, mode="eval").body
     keywords = tree.keywords if isinstance(tree, ast.Call) and not tree.args else []
     name = tree.func if keywords else tree
@@ -144,10 +119,6 @@ def file_name(method):
     return re.sub(r"[^\w.=-]+", "_", method).strip("_")
 
 
-def names(text):
-    return tuple(name for name in text.split(",") if name)
-
-
 def run(args):
     # what would only come to light after the training
     if args.adapt_statistics and args.norm != "batch":
@@ -156,14 +127,15 @@ def run(args):
         raise ValueError(f"--scales must be above 0; got {args.scales}.")
     if args.video and args.scales != [1.0]:
         raise ValueError("--scales needs a model of single images; got --video.")
-    device = choose_device(args.device)
+    device, methods = device_of(args.device), list(dict.fromkeys(args.method))
+    files = ["result.json", "panel.png", *(f"{file_name(method)}.pt" for method in methods)]
+    claim(args.out, files, resume=args.resume, overwrite=args.overwrite)
     source, target, scored = datasets(args)
-    args.out.mkdir(parents=True, exist_ok=True)
     results, models = [], {}
-    for method in dict.fromkeys(args.method):
+    for method in methods:
         model, seconds = train(method, args, source, target, scored, device)
         model, space = prepared_to_score(model, args, target, device), scored.clips.label_space
-        scores = evaluate(model, batches(scored), len(space.names), device=device)
+        scores = evaluate(model, in_order(scored, 4), len(space.names), device=device)
         per_class = dict(zip(space.names, scores.iou.per_class.tolist(), strict=True))
         models[method] = model
         results.append({
@@ -181,14 +153,8 @@ def run(args):
 
 def prepared_to_score(model, args, target, device):
     if args.adapt_statistics:
-        adapt_statistics(model, batches(target), device=device)
+        adapt_statistics(model, in_order(target, 4), device=device)
     return model if args.scales == [1.0] else MultiScale(model, args.scales).eval()
-
-
-def choose_device(wanted):
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda needs a GPU that torch can use; torch.cuda.is_available() is False.")
-    return torch.device("cuda" if wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available()) else "cpu")
 
 
 def datasets(args):
@@ -221,52 +187,23 @@ def with_flow(clips, args):
     return clips
 
 
-def make_recipe(method, model, space, seed):
-    name, given = call(method)
-    defaults = {"seed": seed, "ignore_index": space.ignore_index}
-    prefix = "image_model." if isinstance(model, VideoSegmenter) else ""
-    if name in ("dastc", "dastc_released"):
-        defaults |= {"shallow": f"{prefix}stem", "rare_classes": space.rare}
-        defaults |= {"features": f"{prefix}neck"} if name == "dastc" else {"arrangement": "released"}
-    try:
-        return RECIPES[name](model, len(space.names), **(defaults | given))
-    except TypeError as error:  # an argument that the recipe does not have
-        raise ValueError(f"--method {method}: {error}") from error
-
-
 def train(method, args, source, target, scored, device):
     """Train one method, from its checkpoint if asked to; return the model and the seconds of training."""
-    space, path = source.clips.label_space, args.out / f"{file_name(method)}.pt"
+    space = source.clips.label_space
     recipe, optimizer = prepare(method, args, space, device)
-    if isinstance(recipe, DASTC) and recipe.parts.warmup >= args.steps:
-        tqdm.write(f"{method}: all {args.steps} steps are warm-up on the source; 'dastc(warmup=0)' has none.")
-    rare = rare_classes(args, source)
-    settings = {key: str(vars(args)[key]) for key in SETTINGS}
-    first, seconds = 0, 0.0
-    if args.resume and path.exists():
-        state = load_checkpoint(path, recipe, optimizer=optimizer, about=settings)
-        first, seconds = state["step"], state["about"]["seconds"]
-    bar = tqdm(range(first, args.steps), initial=first, total=args.steps, desc=f"{method:>14}", dynamic_ncols=True)
-    start, seen = time.perf_counter() - seconds, ""
-    for step in bar:
-        clips = [clip.to(device) for clip in next_clips(args, step, source, target, method, rare)]
-        losses = train_step(recipe, optimizer, clips, args, step)
-        done = step + 1
-        if done % args.save_every == 0 or done == args.steps:
-            seconds = time.perf_counter() - start
-            save_checkpoint(path, recipe, optimizer=optimizer, step=done, about={**settings, "seconds": seconds})
-            so_far = evaluate(recipe.model, batches(scored, most=24), len(space.names), device=device)
-            seen = f"mIoU~{float(so_far.iou.miou):.1f} "
-            start = time.perf_counter() - seconds  # scoring is not training
-        if done % 10 == 0 or done == args.steps:
-            terms = " ".join(f"{name}={value.item():.3f}" for name, value in losses.items() if name != "total")
-            bar.set_postfix_str(seen + terms)
-    return recipe.model.eval(), seconds
+    if getattr(recipe, "warmup", 0) >= args.steps:
+        say(f"{method}: all {args.steps} steps are warm-up on the source; 'dastc(warmup=0)' has none.")
 
+    def score(step):  # noqa: ARG001  # on some of the clips, to be watched
+        so_far = evaluate(recipe.model, in_order(scored, 4, most=24), len(space.names), device=device)
+        return {"mIoU": float(so_far.iou.miou)}
 
-def make_model(args, num_classes):
-    model = TinySegmenter(num_classes, norm=args.norm)
-    return VideoSegmenter(model, num_classes) if args.video else model
+    trained = fit(
+        recipe, optimizer, *batches(method, args, source, target), steps=args.steps, schedule=schedule(args),
+        path=args.out / f"{file_name(method)}.pt", resume=args.resume, save_every=args.save_every, score=score,
+        settings={name: getattr(args, name) for name in SETTINGS}, about=about(args, space), title=f"{method:>14}",
+    )  # fmt: skip
+    return recipe.model.eval(), trained.seconds
 
 
 def prepare(method, args, space, device="cpu"):
@@ -276,42 +213,43 @@ def prepare(method, args, space, device="cpu"):
     return recipe, torch.optim.AdamW(recipe.model.parameters(), lr=args.lr, weight_decay=0.01)
 
 
-def rare_classes(args, source):
-    if args.rare is None:
-        return None
-    counts = class_counts((source[i] for i in range(len(source))), len(source.clips.label_space.names))
-    return RareClassSampler(counts, temperature=args.rare, min_pixels=20)  # less of a class teaches little
+def make_model(args, num_classes):
+    model = TinySegmenter(num_classes, norm=args.norm)
+    return VideoSegmenter(model, num_classes) if args.video else model
 
 
-def next_clips(args, step, source, target, method, rare=None):
-    ours, theirs = draw(source, args, step, 0, rare), draw(target, args, step, 1)
-    if call(method)[0] != "oracle":
-        theirs = theirs._replace(labels=None)  # no method can look, even by mistake
-    return ours, theirs
+def make_recipe(method, model, space, seed):
+    (name, given), recipe = call(method), RECIPES[call(method)[0]]
+    defaults = {"seed": seed, "ignore_index": space.ignore_index}
+    if recipe is DASTC:
+        prefix = "image_model." if isinstance(model, VideoSegmenter) else ""
+        aligned = {} if name == "dastc_released" else {"features": f"{prefix}neck"}  # of that, logits
+        preset = name.partition("_")[2] or "default"
+        defaults |= {"preset": preset, "shallow": f"{prefix}stem", "rare_classes": space.rare, **aligned}
+    known = list(inspect.signature(recipe).parameters)[2:]
+    for argument in given:
+        if argument not in known:
+            raise ValueError(f"--method {method}: {name} has no `{argument}`; it has {', '.join(known)}.")
+    return recipe(model, len(space.names), **(defaults | given))
 
 
-def train_step(recipe, optimizer, clips, args, step):
-    for group in optimizer.param_groups:
-        group["lr"] = args.lr * min(1, (step + 1) / 50) * (1 - step / args.steps) ** 0.9
-    losses = recipe.step(*clips)
-    optimizer.zero_grad(set_to_none=True)
-    losses["total"].backward()
-    optimizer.step()
-    return losses
+def batches(method, args, source, target):
+    rare, labels = None, call(method)[0] == "oracle"  # no other method can look at the target's, even by mistake
+    if args.rare is not None:
+        counts = class_counts((source[i] for i in range(len(source))), len(source.clips.label_space.names))
+        rare = RareClassSampler(counts, temperature=args.rare, min_pixels=20)  # less of a class teaches little
+    common = {"batch": args.batch, "seed": args.seed}
+    return StepBatches(source, rare=rare, **common), StepBatches(target, stream=1, labels=labels, **common)
 
 
-def draw(clips, args, step, domain, rare=None):
-    # a function of the seed and the step alone: an interrupted run sees the same clips as one that was not
-    generator = torch.Generator().manual_seed((args.seed * 1_000_003 + step) * 2 + domain)
-    if rare is not None:
-        return stack_clips([clips[int(i)] for i in rare.draw(args.batch, generator)])
-    return stack_clips([clips[int(i)] for i in torch.randint(len(clips), (args.batch,), generator=generator)])
+def schedule(args):
+    return polynomial(args.steps, warmup=50)
 
 
-def batches(clips, size=4, most=None):
-    indices = range(len(clips)) if most is None else range(0, len(clips), max(1, len(clips) // most))
-    for start in range(0, len(indices), size):
-        yield stack_clips([clips[i] for i in indices[start : start + size]])
+def about(args, space):
+    """Return what segment_video.py wants to know of a checkpoint."""
+    model = {"path": "dastc.models:TinySegmenter", "arguments": {"norm": args.norm}, "video": args.video}
+    return {"model": model, "classes": classes_of(space), "size": list(args.size)}
 
 
 @torch.no_grad()
@@ -319,7 +257,7 @@ def panel(path, models, scored, device, rows=4):
     """Draw frames, truth and what each model says, side by side."""
     space, pictures = scored.clips.label_space, []
     for index in np.linspace(0, len(scored) - 1, min(rows, len(scored))).round().astype(int):
-        clip: Clip = scored[int(index)]
+        clip = scored[int(index)]
         truth, batch = clip.labels[-1], stack_clips([clip]).to(device)
         last = [segment(model, batch)[:, -1] for model in models.values()]
         said = [pseudo_labels(logits, tuple(truth.shape)).labels[0].cpu() for logits in last]
@@ -336,30 +274,6 @@ def print_table(results):
     for row in results:
         values = "".join(f"{'-' if value is None else format(value, '.1f'):>7}" for value in row["per_class"].values())
         print(f"{row['method']:<{width}}{row['miou']:>6.1f} {values}{row['seconds']:>9.0f}")
-
-
-def write_json(path, value):
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)
-
-
-def device_name(device):
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-
-
-def versions():
-    python = ".".join(map(str, sys.version_info[:3]))
-    return {"dastc": dastc.__version__, "torch": torch.__version__, "numpy": np.__version__, "python": python}
-
-
-def commit():
-    """Return the commit of the checkout this file is in, or None where there is none."""
-    try:
-        ask = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 if __name__ == "__main__":

@@ -11,37 +11,35 @@ given. Scores are shown, and decide nothing.
 """
 
 import argparse
-import ast
-import json
-import os
-import sys
-from contextlib import nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
-from torch.utils.data import DataLoader
-from tqdm import tqdm
+from torch.utils.data import Subset
 
-from dastc.adapt import DACS, DASTC, TPS, SourceOnly, evaluate, load_checkpoint, save_checkpoint
-from dastc.clip import stack_clips
-from dastc.data import DISFlow, FlowCache, FolderClips, SkipBroken, StepSampler
+from dastc.adapt import DACS, DASTC, TPS, Alignment, Recipe, SourceOnly, dastc_parts, evaluate
+from dastc.data import DISFlow, FlowCache, FolderClips, SkipBroken
+from dastc.losses import CentroidAlignmentLoss
 from dastc.models import VideoSegmenter, freeze, model_from, parameter_groups, taps_of
+from dastc.training import StepBatches, claim, fit, in_order, polynomial, ranks, together
+from dastc.training.command_line import add_run_arguments, any_number, mapping, names, positive, reported
+from dastc.training.progress import say
+from dastc.training.ranks import rank, world
+from dastc.training.records import append_row, classes_of, read_rows
 
 RECIPES = {"dastc": DASTC, "dacs": DACS, "tps": TPS, "source_only": SourceOnly}
-ALIGN = ("none", "infonce", "cdd", "mmd", "margin", "pixel")
+ALIGN = ("none", "infonce", "cdd", "mmd", "margin")
 # what may differ when a run goes on
-FREE = ("out", "resume", "device", "workers", "save_every", "no_check", "skip_broken", "source", "target", "scored")
+FREE = (
+    "out", "resume", "overwrite", "device", "workers", "save_every", "no_check", "skip_broken", "source", "target",
+    "scored", "accumulate",
+)  # fmt: skip
 
 
 def main(argv=None):
-    args = parse(argv)
-    try:
-        with ranks():
-            run(args)
-    except (ValueError, OSError) as error:  # what the user can put right; anything else is a bug
-        sys.exit(f"adapt_your_data.py: {error}")
+    with reported("adapt_your_data.py"):
+        args = parse(argv)
+        with ranks(args.device) as device:
+            run(args, device)
 
 
 def parse(argv):
@@ -50,96 +48,64 @@ def parse(argv):
     for name, meant in (("source", "to learn from"), ("target", "to adapt to"), ("scored", "of the target, to score")):
         data.add_argument(f"--{name}", type=Path, required=name != "scored", metavar="DIR", help=f"pictures {meant}")
         data.add_argument(f"--{name}-images", default="{sequence}/{number}.png", metavar="PATTERN")
-        if name != "target":  # its labels are not read, even by mistake
-            data.add_argument(f"--{name}-labels", default="{sequence}/labels/{number}.png", metavar="PATTERN")
+        given = {"help": "if some are labelled"} if name == "target" else {"default": "{sequence}/labels/{number}.png"}
+        data.add_argument(f"--{name}-labels", metavar="PATTERN", **given)
         data.add_argument(f"--{name}-flow", metavar="PATTERN", help="needs --flow folder")
     data.add_argument("--classes", type=names, required=True, metavar="A,B,...", help="or a file of a name a line")
-    data.add_argument("--label-map", type=ast.literal_eval, metavar="DICT", help="ids in files to classes: '{7: 0}'")
+    data.add_argument("--label-map", type=mapping(int, int, "'{7: 0, 26: 1}'"), metavar="DICT",
+                      help="ids in files to classes: '{7: 0}'")  # fmt: skip
     data.add_argument("--other-ids", choices=("error", "ignore"), default="error", help="what the map does not name")
-    data.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="to resize to; as the files by default")
-    data.add_argument("--frames", type=int, default=2, help="of a clip; 1 adapts on single images")
-    data.add_argument("--interval", type=int, default=1, help="between the numbers of a clip's frames")
+    data.add_argument("--size", type=positive, nargs=2, metavar=("H", "W"), help="to resize to")
+    data.add_argument("--frames", type=positive, default=2, help="of a clip; 1 adapts on single images")
+    data.add_argument("--interval", type=positive, default=1, help="between the numbers of a clip's frames")
     data.add_argument("--flow", choices=("none", "folder", "dis"), default="none", help="dis: computed once, into OUT")
     data.add_argument("--no-check", action="store_true", help="do not open all files before training")
     data.add_argument("--skip-broken", action="store_true", help="go on without the files that are broken")
     model = parser.add_argument_group("model")
     model.add_argument("--model", default="dastc.models:TinySegmenter", metavar="MODULE:CALLABLE")
-    model.add_argument("--model-args", type=ast.literal_eval, default={}, metavar="DICT", help="'{\"width\": 64}'")
+    model.add_argument("--model-args", type=mapping(str, object, "'{\"width\": 64}'"), default={}, metavar="DICT",
+                       help="'{\"width\": 64}'")  # fmt: skip
     model.add_argument("--video", action="store_true", help="fuse the scores of neighbouring frames along the flow")
-    model.add_argument("--align", choices=ALIGN, default="cdd", help="what brings classes of both domains together")
-    model.add_argument("--switches", type=ast.literal_eval, default={}, metavar="DICT",
-                       help="other parts of dastc: '{\"class_prior\": 0.0, \"match_histograms\": False}'")  # fmt: skip
+    model.add_argument("--preset", choices=("default", "paper", "released"), default="default", help="of dastc")
+    model.add_argument("--align", choices=ALIGN, help="what brings classes together; as in the preset if not given")
     model.add_argument("--features", metavar="NAME", help="submodule to align; known for the models of docs/models.md")
+    model.add_argument("--shallow", metavar="NAME", help="submodule to fuse, of the other presets; known likewise")
     model.add_argument("--freeze", nargs="+", default=[], metavar="NAME", help="submodules that stay as they are")
-    model.add_argument("--factors", type=ast.literal_eval, default={}, metavar="DICT", help="of --lr: '{\"head\": 10}'")
+    model.add_argument("--factors", type=mapping(str, (int, float), "'{\"head\": 10}'"), default={}, metavar="DICT",
+                       help="of --lr: '{\"head\": 10}'")  # fmt: skip
     train = parser.add_argument_group("training")
     train.add_argument("--method", choices=RECIPES, default="dastc")
-    train.add_argument("--steps", type=int, default=20_000)
-    train.add_argument("--batch", type=int, default=2, help="clips of each domain, in each process")
+    train.add_argument("--steps", type=positive, default=20_000)
+    train.add_argument("--batch", type=positive, default=2, help="clips of each domain, in each process")
+    train.add_argument("--accumulate", type=positive, default=1, metavar="N", help="parts of a batch, to save memory")
     train.add_argument("--lr", type=float, default=6e-5)
     train.add_argument("--weight-decay", type=float, default=0.01)
-    train.add_argument("--warmup", type=int, default=500, help="steps until --lr is reached; dastc adapts from then on")
+    train.add_argument("--warmup", type=any_number, default=500,
+                       help="steps until --lr is reached; dastc adapts from then on")  # fmt: skip
     train.add_argument("--amp", action="store_true", help="compute in bfloat16 where that is safe")
-    train.add_argument("--workers", type=int, default=2, help="processes that read, for each domain")
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    train.add_argument("--out", type=Path, default=Path("runs/adapt_your_data"), metavar="DIR")
-    train.add_argument("--save-every", type=int, default=500, metavar="N", help="steps between checkpoints and scores")
-    train.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
+    train.add_argument("--workers", type=any_number, default=2, help="processes that read, for each domain")
+    add_run_arguments(train, out="runs/adapt_your_data", save_every=500)
     return parser.parse_args(argv)
 
 
-def names(text):
-    listed = Path(text).read_text().splitlines() if text.endswith(".txt") and Path(text).is_file() else text.split(",")
-    return [name.strip() for name in listed if name.strip()]
-
-
-class ranks:
-    """Join the other processes that torchrun started, if it did."""
-
-    def __enter__(self):
-        if "WORLD_SIZE" in os.environ and not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-
-    def __exit__(self, *_):
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
-
-def rank():
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world():
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def run(args):
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / ".writable").touch()
-    (args.out / ".writable").unlink(missing_ok=True)  # better now than at the first checkpoint
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device(args.device, local) if args.device == "cuda" else torch.device(args.device)
+def run(args, device):
+    if args.batch % args.accumulate:
+        raise ValueError(f"--accumulate must divide --batch, {args.batch}; got {args.accumulate}.")
+    if args.target_labels and args.method == "source_only":
+        raise ValueError("--target-labels needs a method that learns from the target; got --method source_only.")
+    claim(args.out, ["last.pt", "scores.jsonl", "tensorboard"], resume=args.resume, overwrite=args.overwrite)
     source, target, scored = (clips_of(args, name) for name in ("source", "target", "scored"))
-    if not args.no_check and rank() == 0:
-        for clips in (source, target, scored):
-            check(args, clips)
+    with together():
+        if not args.no_check and rank() == 0:
+            for clips in (source, target, scored):
+                check(args, clips)
     space = source.label_space
     source, target, scored = (with_flow(args, clips) for clips in (source, target, scored))
-
     torch.manual_seed(args.seed)
     model = prepared_model(args, len(space.names)).to(device, memory_format=torch.channels_last)
     recipe = make_recipe(args, model, space).to(device)
     groups = parameter_groups(model, args.lr, factors=args.factors, weight_decay=args.weight_decay)
-    optimizer = torch.optim.AdamW(groups)
-    about = {
-        "model": {"path": args.model, "arguments": args.model_args, "video": args.video},
-        "classes": {**space._asdict(), "names": list(space.names), "colours": [list(c) for c in space.colours]},
-        "settings": {key: str(value) for key, value in vars(args).items() if key not in FREE} | {"ranks": world()},
-        "size": args.size,
-    }
-    first = resumed(args.out / "last.pt", recipe, optimizer, about) if args.resume else 0
-    train(args, recipe, optimizer, (source, target, scored), about, first, device)
+    train(args, recipe, torch.optim.AdamW(groups), (source, target, scored), space)
 
 
 def clips_of(args, name):
@@ -150,8 +116,8 @@ def clips_of(args, name):
     if (flow is not None) != (args.flow == "folder"):
         raise ValueError(f"--{name}-flow and --flow folder need each other; got --flow {args.flow} and {flow}.")
     return FolderClips(
-        folder, images=getattr(args, f"{name}_images"), labels=getattr(args, f"{name}_labels", None), flow=flow,
-        label_space=args.classes, label_map=args.label_map if name != "target" else None, other_ids=args.other_ids,
+        folder, images=getattr(args, f"{name}_images"), labels=(labels := getattr(args, f"{name}_labels")), flow=flow,
+        label_space=args.classes, label_map=args.label_map if labels else None, other_ids=args.other_ids,
         frames=args.frames, interval=args.interval, size=args.size, all_labelled=False,
     )  # fmt: skip
 
@@ -167,11 +133,10 @@ def check(args, clips):
 
 def with_flow(args, clips):
     if clips is not None and args.flow == "dis" and args.frames > 1:
-        clips = FlowCache(clips, DISFlow(), args.out / "flow")
-        if rank() == 0:
-            print(f"flow: {clips.fill()}")
-        if dist.is_initialized():
-            dist.barrier()
+        folder, share = args.out / "flow", Subset(clips, range(rank(), len(clips), world()))
+        with together():
+            say(f"flow: {FlowCache(share, DISFlow(), folder).fill(progress=rank() == 0)}")
+        clips = FlowCache(clips, DISFlow(), folder)
     return SkipBroken(clips) if clips is not None and args.skip_broken else clips
 
 
@@ -179,142 +144,64 @@ def prepared_model(args, num_classes):
     model = model_from(args.model, num_classes, **args.model_args)
     model = VideoSegmenter(model, num_classes) if args.video else model
     freeze(model, args.freeze)
-    if dist.is_initialized():
-        for tensor in (*model.parameters(), *model.buffers()):  # a pretrained or an unseeded start is one start
-            dist.broadcast(tensor.data, 0)
     return model
 
 
 def make_recipe(args, model, space):
-    more = {}
-    if not isinstance(args.switches, dict):
-        raise ValueError(f"--switches must be a dict; got {args.switches}.")
-    if args.switches and args.method != "dastc":
-        raise ValueError(f"--switches is of --method dastc; got {args.switches} with --method {args.method}.")
-    if args.method == "dastc":
-        features = args.features or (None if args.align == "none" else known_features(model))
-        more = {"warmup": args.warmup, "align": args.align, "features": features} | args.switches
-    try:
-        recipe = RECIPES[args.method](
-            model, len(space.names), seed=args.seed * world() + rank(), ignore_index=space.ignore_index, **more
-        )
-    except TypeError as error:  # a part that the recipe does not have
-        if not args.switches:
-            raise
-        raise ValueError(f"--switches {args.switches}: {error}") from error
-    aligning = f", aligning {more['features'] or 'logits'}" if more.get("align", "none") != "none" else ""
-    print_once(f"{args.method} on {type(model).__name__}{aligning}")
-    return recipe
+    classes, common = len(space.names), {"seed": args.seed, "ignore_index": space.ignore_index}
+    if args.method != "dastc":
+        say(f"{args.method} on {type(model).__name__}")
+        return RECIPES[args.method](model, classes, **common)
+    features = args.features or (None if args.align == "none" else known_tap(model, "features"))
+    shallow = args.shallow or (None if args.preset == "default" else known_tap(model, "shallow"))
+    objective = None if args.align in (None, "none") else CentroidAlignmentLoss(args.align)
+    names = {"preset": args.preset, "features": features, "shallow": shallow, "objective": objective}
+    aligning = "nothing" if args.align == "none" else features or "logits"
+    say(f"dastc on {type(model).__name__}, aligning {aligning}")
+    if args.align != "none":
+        return DASTC(model, classes, warmup=args.warmup, **names, **common)
+    parts = dastc_parts(model, classes, **names, **common) | {"warmup": args.warmup}
+    parts["terms"] = [term for term in parts["terms"] if not isinstance(term, Alignment)]
+    return Recipe(model, classes, **parts, **common)
 
 
-def known_features(model):
+def known_tap(model, kind):
     try:
-        return taps_of(model).features
+        return getattr(taps_of(model), kind)
     except ValueError as error:
-        print_once(f"{error} Logits are aligned instead.")
+        say(f"{error} Without a name, logits are aligned, and nothing is fused.")
         return None
 
 
-def train(args, recipe, optimizer, data, about, first, device):
-    writer, clips = logger(args.out), zip(*(loader(args, data[i], first, i) for i in (0, 1)), strict=True)
-    bar = tqdm(range(first, args.steps), initial=first, total=args.steps, dynamic_ncols=True, disable=rank() > 0)
-    for step, pair in zip(bar, clips, strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * min(1, (step + 1) / args.warmup) * (1 - step / args.steps) ** 0.9
-        # bfloat16 has float32's range: no gradient scaler is needed
-        with torch.autocast(device.type, torch.bfloat16) if args.amp else nullcontext():
-            losses = recipe.step(*(clip.to(device, non_blocking=True) for clip in pair))
-        optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        average_gradients(recipe.model)
-        optimizer.step()
-        if (step + 1) % 10 == 0:
-            said = {name: value.item() for name, value in losses.items()}
-            bar.set_postfix_str(" ".join(f"{name}={value:.3f}" for name, value in said.items() if name != "total"))
-            if writer is not None:
-                writer.add_scalars("loss", said, step + 1)
-        if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
-            save(args.out / "last.pt", recipe, optimizer, step + 1, about)
-            score(args, recipe.model, data[2], step + 1, device, writer)
+def train(args, recipe, optimizer, data, space):
+    def scores(step):
+        return score(args, recipe.model, data[2], step, space)
 
-
-def loader(args, clips, first, domain):
-    sampler = StepSampler(len(clips), args.batch, range(first, args.steps), seed=args.seed, stream=domain + 2 * rank())
-    return batches(
-        clips, batch_sampler=sampler, num_workers=args.workers, persistent_workers=args.workers > 0,
-        pin_memory=args.device == "cuda",
+    common = {"seed": args.seed, "workers": args.workers}
+    source, target = (StepBatches(data[i], args.batch, stream=i, **common) for i in (0, 1))
+    model = {"path": args.model, "arguments": args.model_args, "video": args.video}
+    return fit(
+        recipe, optimizer, source, target, steps=args.steps, schedule=polynomial(args.steps, warmup=args.warmup),
+        accumulate=args.accumulate, amp=args.amp, target_labels=args.target_labels is not None,
+        path=args.out / "last.pt", resume=args.resume, save_every=args.save_every,
+        score=None if data[2] is None else scores, tensorboard=args.out / "tensorboard",
+        settings={name: value for name, value in vars(args).items() if name not in FREE},
+        about={"model": model, "classes": classes_of(space), "size": args.size},
     )  # fmt: skip
 
 
-def batches(clips, *args, **kwargs):
-    # a generator of its own: else each loader draws from the one that dropout uses, and a resumed run has fewer loaders
-    return DataLoader(clips, *args, collate_fn=stack_clips, generator=torch.Generator(), **kwargs)
-
-
-def average_gradients(model):
-    """Take the mean over ranks in one message. Every rank sends every gradient, whichever its clips led to."""
-    if world() == 1:
-        return
-    learning = [p for p in model.parameters() if p.requires_grad]
-    for parameter in learning:
-        parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    gradients = [p.grad for p in learning]
-    total = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(total)
-    for gradient, mean in zip(gradients, (total / world()).split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view(gradient.shape))
-
-
-def save(path, recipe, optimizer, step, about):
-    # what differs between ranks are their draws; the rest is the first one's
-    draws = [None] * world()
-    mine = {"torch": torch.get_rng_state(), **{k: v for k, v in recipe.state_dict().items() if "_extra_state" in k}}
-    if dist.is_initialized():
-        dist.all_gather_object(draws, mine)
-    else:
-        draws = [mine]
-    if rank() == 0:
-        save_checkpoint(path, recipe, optimizer=optimizer, step=step, about={**about, "draws": draws})
-
-
-def resumed(path, recipe, optimizer, about):
-    state = load_checkpoint(path, recipe, optimizer=optimizer)
-    for name, wanted in about["settings"].items():
-        found = state["about"].get("settings", {}).get(name)
-        if found != wanted:
-            raise ValueError(f"--resume: `{name}` of {path} must be as it was, {found}; got {wanted}.")
-    draws = state["about"]["draws"][rank()]
-    torch.set_rng_state(draws.pop("torch"))
-    recipe.load_state_dict({**recipe.state_dict(), **draws})
-    return state["step"]
-
-
-def score(args, model, clips, step, device, writer):
-    if clips is None or rank() > 0:
-        return
-    space = clips.clips.label_space if args.skip_broken else clips.label_space
-    scores = evaluate(model, batches(clips, args.batch), len(space.names), device=device)
-    per_class = dict(zip(space.names, (round(x, 2) for x in scores.iou.per_class.tolist()), strict=True))
-    row = {"step": step, "miou": round(float(scores.iou.miou), 2), "per_class": per_class}
-    with open(args.out / "scores.jsonl", "a") as file:
-        file.write(json.dumps(row) + "\n")
-    tqdm.write(f"step {step}: mIoU {row['miou']:.2f}")
-    if writer is not None:
-        writer.add_scalar("miou", row["miou"], step)
-
-
-def logger(out):
-    """Return TensorBoard's writer where it is installed."""
-    if rank() > 0 or find_spec("tensorboard") is None:
+def score(args, model, clips, step, space):
+    """Score the model, and write a row, unless an interrupted run has done so."""
+    path = args.out / "scores.jsonl"
+    if step in [row["step"] for row in read_rows(path)]:
         return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(out / "tensorboard")
-
-
-def print_once(text):
-    if rank() == 0:
-        print(text)
+    scores = evaluate(model, in_order(clips, args.batch), len(space.names), device=next(model.parameters()).device)
+    values = (None if x != x else round(x, 2) for x in scores.iou.per_class.tolist())  # JSON knows no NaN
+    per_class = dict(zip(space.names, values, strict=True))
+    row = {"step": step, "miou": round(float(scores.iou.miou), 2), "per_class": per_class}
+    append_row(path, row)
+    say(f"step {step}: mIoU {row['miou']:.2f}")
+    return {"mIoU": row["miou"]}
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ with the video. Takes the checkpoints of adapt_video.py and adapt_your_data.py.
 """
 
 import argparse
-import ast
-import sys
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,20 +17,19 @@ from PIL import Image
 from tqdm import tqdm
 
 from dastc.adapt import load_model, read_about
-from dastc.data import CAMVID, STREET, DISFlow, LabelSpace, VideoFrames, VideoWriter, from_rgb, read_ahead
+from dastc.data import DISFlow, LabelSpace, VideoFrames, VideoWriter, from_rgb, read_ahead
 from dastc.functional import pseudo_labels
 from dastc.models import VideoSegmenter, VideoStream, model_from
+from dastc.training.command_line import mapping, positive, reported
+from dastc.training.ranks import device_of
 from dastc.viz import overlay
 
 TINY = "dastc.models:TinySegmenter"
 
 
 def main(argv=None):
-    args = parse(argv)
-    try:
-        run(args)
-    except (ValueError, OSError, RuntimeError) as error:  # what the user can put right
-        sys.exit(f"segment_video.py: {error}")
+    with reported("segment_video.py", RuntimeError):  # of files and libraries
+        run(parse(argv))
 
 
 def parse(argv):
@@ -41,27 +38,30 @@ def parse(argv):
     parser.add_argument("video", type=Path, help="a video file, or a folder of pictures in the order of their names")
     parser.add_argument("--out", type=Path, default=Path("segmented"), metavar="DIR")
     parser.add_argument("--model", metavar="MODULE:CALLABLE", help=f"as in training; {TINY} by default")
-    parser.add_argument("--model-args", type=ast.literal_eval, metavar="DICT", help="if not as in training")
+    parser.add_argument("--model-args", type=mapping(str, object, "'{\"width\": 64}'"), metavar="DICT",
+                        help="if not as in training")  # fmt: skip
     parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="for the model; as in training by default"
+        "--size", type=positive, nargs=2, metavar=("H", "W"), help="for the model; as in training by default"
     )
     parser.add_argument("--flow", choices=("none", "dis"), default="none", help="for models that fuse two frames")
     parser.add_argument("--opacity", type=float, default=0.5, help="of the colours, in [0, 1]")
     parser.add_argument("--fps", type=float, help="of the overlay video; as the input by default, 10 for a folder")
     parser.add_argument("--no-png", action="store_true", help="write the video only")
     parser.add_argument("--amp", action="store_true", help="compute in bfloat16 where that is safe")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="auto", help="auto (the GPU if there is one), cpu, cuda, ...")
     return parser.parse_args(argv)
 
 
 def run(args):
-    about = read_about(args.checkpoint)
+    device, about = device_of(args.device), read_about(args.checkpoint)
+    if "classes" not in about:
+        raise ValueError(f"{args.checkpoint} must say which classes it has, as checkpoints of the examples do.")
     frames, space = VideoFrames(args.video), label_space(about)
-    model = trained_model(args, about, len(space.names))
+    model = trained_model(args, about, len(space.names)).to(device, memory_format=torch.channels_last)
     writing = args.out / "labels"
     writing.mkdir(parents=True, exist_ok=True)
-    timer = Timer(torch.device(args.device))
-    segmented = segment(args, model, frames, args.size or size_of(about), timer)
+    timer = Timer(device)
+    segmented = segment(args, model, frames, args.size or about["size"], timer)
     rate = args.fps or frames.rate or 10
     with VideoWriter(args.out / "overlay.mp4", rate=rate) as video:
         # reading, the model, and this loop, which draws and writes, run beside each other
@@ -76,15 +76,12 @@ def run(args):
 
 def label_space(about):
     """Return the classes that a checkpoint was trained on."""
-    if "classes" in about:
-        names, colours = (tuple(about["classes"][key]) for key in ("names", "colours"))
-        return LabelSpace(names, tuple(map(tuple, colours)), ignore_index=about["classes"]["ignore_index"])
-    return CAMVID if str(about.get("data", "")).startswith("camvid") else STREET  # of adapt_video.py
+    names, colours = (tuple(about["classes"][key]) for key in ("names", "colours"))
+    return LabelSpace(names, tuple(map(tuple, colours)), ignore_index=about["classes"]["ignore_index"])
 
 
 def trained_model(args, about, num_classes):
-    tiny = {"path": TINY, "arguments": {"norm": about.get("norm", "group")}, "video": about.get("video") == "True"}
-    trained = about.get("model", tiny)
+    trained = about["model"]
     # what a checkpoint names is not imported unless the user names it, too: importing runs code
     if (args.model or TINY) != trained["path"]:
         raise ValueError(f"{args.checkpoint} holds a model of {trained['path']}; got --model {args.model or TINY}.")
@@ -92,17 +89,12 @@ def trained_model(args, about, num_classes):
     model = model_from(trained["path"], num_classes, **arguments)
     model = VideoSegmenter(model, num_classes) if trained["video"] else model
     load_model(args.checkpoint, model)
-    return model.eval().to(args.device, memory_format=torch.channels_last)
-
-
-def size_of(about):
-    size = about.get("size")
-    return ast.literal_eval(size) if isinstance(size, str) else size
+    return model.eval()
 
 
 def segment(args, model, frames, size, timer):
     """Yield each frame with its labels, both of the frame's own size."""
-    stream, device = VideoStream(model), torch.device(args.device)
+    stream, device = VideoStream(model), timer.device
     flow, before = DISFlow() if args.flow == "dis" else None, None
     with torch.autocast(device.type, torch.bfloat16) if args.amp else nullcontext():
         for rgb in read_ahead(frames):

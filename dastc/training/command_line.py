@@ -12,14 +12,19 @@ __all__ = ["add_run_arguments", "any_number", "mapping", "names", "positive", "r
 
 
 @contextmanager
-def reported(program: str) -> Iterator[None]:
+def reported(program: str, *also: type[Exception]) -> Iterator[None]:
     """Turn what a user can put right into one line and an exit code; anything else is a bug, and keeps its traceback.
 
     The codes: 2 for arguments and data, 1 for a training that went wrong, 130 for Ctrl-C.
+
+    Args:
+        program: Stands before the line.
+        also: Kinds of errors that a user can put right, beside ``ValueError`` and ``OSError``.
     """
+    kinds: tuple[type[Exception], ...] = (ValueError, OSError, *also)
     try:
         yield
-    except (ValueError, OSError) as error:
+    except kinds as error:
         sys.stderr.write(f"{program}: {error}\n")
         raise SystemExit(2) from error
     except FloatingPointError as error:

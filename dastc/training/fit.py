@@ -53,6 +53,7 @@ def fit(
     schedule: Schedule | None = None,
     accumulate: int = 1,
     amp: bool = False,
+    target_labels: bool = False,
     path: str | Path | None = None,
     resume: bool = False,
     save_every: int = 500,
@@ -78,6 +79,8 @@ def fit(
         accumulate: In how many parts each batch passes, one after the other, before the optimiser's step. It must
             divide the batch, and saves memory: the step sees the same clips.
         amp: Compute in bfloat16 where that is safe.
+        target_labels: Hand the labels of the target's clips, of which there may be few, to the recipe, which takes them
+            in place of its teacher's.
         path: The checkpoint, for the last step done; ``None`` saves none.
         resume: Go on from ``path``. If there is no such file, this is said and the run starts from the beginning, so
             that one command serves a job that is started again and again.
@@ -117,7 +120,7 @@ def fit(
         None if path is None else Path(path), recipe, optimizer, settings=settings or {}, about=about or {}
     )
     first, seconds = state.restore(resume=resume)
-    step = TrainStep(recipe, optimizer, schedule=schedule, accumulate=accumulate, amp=amp)
+    step = TrainStep(recipe, optimizer, schedule=schedule, accumulate=accumulate, amp=amp, target_labels=target_labels)
     set_to_train(recipe)
     where = None if tensorboard is None else Path(tensorboard)
     with Progress(first, steps, title=title, tensorboard=where) as progress:
@@ -126,6 +129,8 @@ def fit(
             run.score()
         try:
             run.through(source, target, steps, save_every)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error} {state.kept()}") from error
         except KeyboardInterrupt:
             run.interrupted()
             raise
@@ -175,15 +180,12 @@ class _Run:
 
     def interrupted(self) -> None:
         """Save what is there if it is worth it; several ranks may be at different steps."""
-        if self.state.path is None:
-            return
         if self.whole and world() == 1:
             try:
                 self._save()
             except FloatingPointError as error:
                 say(str(error))
-        kept = "no checkpoint yet" if self.state.saved is None else f"{self.state.path} holds step {self.state.saved}"
-        say(f"stopped after step {self.done}; {kept}, resume to go on.")
+        say(f"Stopped after step {self.done}. {self.state.kept()}")
 
     def _train(self, source: Any, target: Any) -> dict[str, Tensor]:
         self.whole = False

@@ -10,20 +10,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from dastc._core.distributed import rank, world
+
 __all__ = ["device_of", "rank", "ranks", "together", "world"]
 
 _POLL_SECONDS = 0.1
 _meetings = count()  # counts alike in all processes, as all of them meet at the same places
-
-
-def rank() -> int:
-    """Return the number of this process, 0 where there is one only."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def world() -> int:
-    """Return the number of processes."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def device_of(name: str) -> torch.device:
@@ -36,18 +28,20 @@ def device_of(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"--device must be auto, cpu, cuda or another device of torch; got {name!r}.") from error
-    if device.type != "cuda":
-        return device
+    if not name.startswith("cuda"):
+        return _usable(name)
     if not torch.cuda.is_available():
         raise ValueError(f"--device {name} needs a GPU that torch can use; torch.cuda.is_available() is False.")
-    index = int(os.environ.get("LOCAL_RANK", 0)) if device.index is None else device.index
-    if index >= torch.cuda.device_count():
-        raise ValueError(f"--device {name} needs GPU {index}; there are {torch.cuda.device_count()}, from 0 on.")
-    return torch.device("cuda", index)
+    index = os.environ.get("LOCAL_RANK", "0") if name == "cuda" else name.removeprefix("cuda:")
+    return _usable(f"cuda:{index}")
+
+
+def _usable(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # which of them depends on the device
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device must be auto, cpu, cuda or another one that torch can use; {reason}") from error
 
 
 @contextmanager

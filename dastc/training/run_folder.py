@@ -34,10 +34,10 @@ def claim(folder: str | Path, files: Sequence[str], *, resume: bool = False, ove
         ...     claim(folder, ["last.pt"])
         Traceback (most recent call last):
         ...
-        ValueError: ... already holds a run (last.pt). Resume it, overwrite it, or choose another folder.
+        ValueError: ... already holds a run ...
     """
     if resume and overwrite:
-        raise ValueError("a run is resumed or overwritten; got both.")
+        raise ValueError("a run either goes on or is removed; got both --resume and --overwrite.")
     with together():
         if rank() == 0:
             _claim(Path(folder), files, resume, overwrite)
@@ -50,7 +50,10 @@ def _claim(folder: Path, files: Sequence[str], resume: bool, overwrite: bool) ->
     there = [name for name in files if (folder / name).exists()]
     if there and not (resume or overwrite):
         listed = ", ".join(there)
-        raise ValueError(f"{folder} already holds a run ({listed}). Resume it, overwrite it, or choose another folder.")
+        raise ValueError(
+            f"{folder} already holds a run ({listed}): --resume goes on, --overwrite removes it, "
+            "or choose another folder."
+        )
     if overwrite:
         for name in there:
             _remove(folder / name)

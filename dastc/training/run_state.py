@@ -70,6 +70,12 @@ class RunState:
             save_checkpoint(self.path, self.recipe, optimizer=self.optimizer, step=step, about=about)
         self.saved = step
 
+    def kept(self) -> str:
+        """Say what is left of a run that stopped."""
+        if self.saved is None:
+            return "There is no checkpoint."
+        return f"{self.path} holds the {self.saved} steps before: --resume goes on from there."
+
     def _load(self, path: Path) -> tuple[int, float]:
         state = load_checkpoint(path, self.recipe, optimizer=self.optimizer)
         about = state["about"]

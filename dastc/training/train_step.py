@@ -23,6 +23,7 @@ class TrainStep:
         schedule: Gives the rate of a step from a group's full rate; ``None`` leaves rates as they are.
         accumulate: In how many parts a batch is passed on, one after the other; it saves memory.
         amp: Compute in bfloat16 where that is safe.
+        target_labels: Hand the target's labels, of which there may be few, to the recipe as ``target_labels``.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class TrainStep:
         schedule: Schedule | None = None,
         accumulate: int = 1,
         amp: bool = False,
+        target_labels: bool = False,
     ) -> None:
         self.device = next(recipe.parameters()).device
         self.module = _distributed(recipe, self.device)
-        self.optimizer, self.schedule, self.accumulate, self.amp = optimizer, schedule, accumulate, amp
+        self.optimizer, self.schedule, self.accumulate = optimizer, schedule, accumulate
+        self.amp, self.target_labels = amp, target_labels
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
 
@@ -63,31 +66,21 @@ class TrainStep:
         return [part.to(self.device, non_blocking=True) for part in cut]
 
     def _backward(self, pair: tuple[Clip, ...], *, send: bool) -> dict[str, Tensor]:
+        known = {"target_labels": pair[1].labels} if self.target_labels else {}
         # the forward pass, too, has to know whether gradients will be sent to the other ranks
         keep = isinstance(self.module, DistributedDataParallel) and not send
         with self.module.no_sync() if keep else nullcontext():  # type: ignore[operator]
             # bfloat16 has the range of float32: no gradient scaler is needed
             with torch.autocast(self.device.type, torch.bfloat16) if self.amp else nullcontext():
-                losses = self.module(*pair)
+                losses = self.module(*pair, **known)
             (losses["total"] / self.accumulate).backward()
         return {name: value.detach() / self.accumulate for name, value in losses.items()}
 
 
 def _distributed(recipe: nn.Module, device: torch.device) -> nn.Module:
-    if type(recipe).forward is nn.Module.forward:  # until recipes have a forward
-        recipe = _Step(recipe)
     if world() == 1:
         return recipe
     # a part of the model may take no part in a step, such as a second head or the fusion of frames
     return DistributedDataParallel(
         recipe, device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=True
     )
-
-
-class _Step(nn.Module):
-    def __init__(self, recipe: nn.Module) -> None:
-        super().__init__()
-        self.recipe = recipe
-
-    def forward(self, *pair: Clip) -> dict[str, Tensor]:
-        return self.recipe.step(*pair)  # type: ignore[operator,no-any-return]

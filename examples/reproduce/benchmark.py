@@ -1,25 +1,44 @@
 """What the four scripts of this folder share: the command line, the loop and the scores; run one of them."""
 
 import argparse
-import json
 import math
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from dastc.adapt import DASTC, SourceOnly, evaluate, load_checkpoint, save_checkpoint
+from dastc import Clip
+from dastc.adapt import (
+    Alignment,
+    Clean,
+    Hidden,
+    MatchHistograms,
+    Recipe,
+    Segmentation,
+    Shared,
+    SourceOnly,
+    Teacher,
+    TeacherLabels,
+    evaluate,
+)
 from dastc.augment import PhotometricJitter
-from dastc.clip import Clip, stack_clips
 from dastc.data import LabelSpace, RareClassSampler, class_counts
+from dastc.fusion import PatchBank, SequencePatchFusion, ShallowFeatureFusion
+from dastc.losses import CentroidAlignmentLoss
 from dastc.models import VideoSegmenter, model_from, parameter_groups, taps_of
+from dastc.training import StepBatches, claim, fit, in_order
+from dastc.training.command_line import add_run_arguments, any_number, positive, reported
+from dastc.training.ranks import device_of
+from dastc.training.records import classes_of, write_json
 
+# what must be the same for a run to go on
+SETTINGS = ("method", "model", "head", "optimizer", "steps", "batch", "seed", "miniature")
 SEGFORMER = f"{Path(__file__).with_name('segformer.py')}:mit_b5"
 
 
@@ -33,8 +52,8 @@ class Benchmark(NamedTuple):
         miniature: Writes small trees; returns the roots of source and target, and the folders of their flow.
         frames: Frames of a clip.
         input_size: Size at which the scored model sees frames.
-        switches: Parts of DASTC that differ from the arrangement "released".
         lr: Learning rate of each optimiser.
+        target_weight: Of the losses in target context.
         batch: Clips of each domain in a step.
         photometric: Whether the look of frames is changed.
         rare: Temperature of rare-class sampling; None draws all clips alike.
@@ -46,8 +65,8 @@ class Benchmark(NamedTuple):
     miniature: Callable[[Path], dict[str, Path]]
     frames: int
     input_size: tuple[int, int] | None
-    switches: dict[str, Any]
     lr: dict[str, float]
+    target_weight: float = 1.0
     batch: int = 1
     photometric: bool = True
     rare: float | None = None
@@ -77,15 +96,13 @@ class Cropped(Dataset):
 
 
 def main(benchmark, description, argv=None):
-    args = parse(benchmark, description, argv)
-    try:
+    with reported(benchmark.name):
+        args = parse(benchmark, description, argv)
         if not args.miniature:
             return run(benchmark, args)
         with tempfile.TemporaryDirectory() as folder:
             vars(args).update(benchmark.miniature(Path(folder)))
             return run(benchmark, args)
-    except ValueError as error:  # what the user can put right
-        sys.exit(f"{benchmark.name}: {error}")
 
 
 def parse(benchmark, description, argv):
@@ -101,14 +118,10 @@ def parse(benchmark, description, argv):
     parser.add_argument("--model", metavar="MODULE:CALLABLE", help="called with the number of classes")
     parser.add_argument("--head", default="*head*", help="names of parameters that learn ten times as fast")
     parser.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw")
-    parser.add_argument("--steps", type=int, help="of training; 40000 if not told")
-    parser.add_argument("--batch", type=int, default=benchmark.batch, help="clips of each domain in a step")
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=Path("runs") / benchmark.name, metavar="DIR")
-    parser.add_argument("--save-every", type=int, default=2000, metavar="N")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in DIR")
+    parser.add_argument("--steps", type=positive, help="of training; 40000 if not told")
+    parser.add_argument("--batch", type=positive, default=benchmark.batch, help="clips of each domain in a step")
+    parser.add_argument("--workers", type=any_number, default=4)
+    add_run_arguments(parser, out=f"runs/{benchmark.name}", save_every=2000)
     args = parser.parse_args(argv)
     if not args.miniature and (args.source is None or args.target is None):
         parser.error("--source and --target are needed, or --miniature.")
@@ -124,32 +137,22 @@ def run(benchmark, args):
     def at(height, width):
         return height // args.shrink, width // args.shrink
 
+    device = device_of(args.device)
+    claim(args.out, ["last.pt", "result.json", "class_counts.pt"], resume=args.resume, overwrite=args.overwrite)
     source, target, scored = benchmark.data(args, at)
-    args.out.mkdir(parents=True, exist_ok=True)
-    recipe = make_recipe(benchmark, args).to(args.device)
-    optimizer = make_optimizer(benchmark, recipe.model, args)
-    path, first = args.out / "last.pt", 0
-    if args.resume and path.exists():
-        first = load_checkpoint(path, recipe, optimizer=optimizer)["step"]
-    input_size, losses = benchmark.input_size and at(*benchmark.input_size), {}
-    pairs = zip(
-        batches(source, args, first, rare_classes(benchmark, source, args)), batches(target, args, first), strict=True
-    )
-    bar = tqdm(pairs, initial=first, total=args.steps, desc=benchmark.name, dynamic_ncols=True)
-    for step, (ours, theirs) in enumerate(bar, first):
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * schedule(args.optimizer, step, args.steps)
-        losses = recipe.step(ours.to(args.device), theirs._replace(labels=None).to(args.device))
-        optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        optimizer.step()
-        if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
-            save_checkpoint(path, recipe, optimizer=optimizer, step=step + 1)
-        if step % 50 == 0:
-            bar.set_postfix({name: f"{value.item():.3f}" for name, value in losses.items()})
-    loader = DataLoader(scored, 1, num_workers=args.workers, collate_fn=stack_clips)
+    recipe = make_recipe(benchmark, args).to(device)
+    common = {"seed": args.seed, "workers": args.workers}
+    trained = fit(
+        recipe, make_optimizer(benchmark, recipe.model, args),
+        StepBatches(source, args.batch, rare=rare_classes(benchmark, source, args), **common),
+        StepBatches(target, args.batch, stream=1, labels=False, **common), steps=args.steps, title=benchmark.name,
+        schedule=lambda full, step: full * schedule(args.optimizer, step, args.steps),
+        path=args.out / "last.pt", resume=args.resume, save_every=args.save_every,
+        settings={name: getattr(args, name) for name in SETTINGS}, about={"classes": classes_of(space)},
+    )  # fmt: skip
+    input_size, loader = benchmark.input_size and at(*benchmark.input_size), in_order(scored, 1, workers=args.workers)
     scores = evaluate(
-        recipe.model, loader, classes, device=args.device, classes=space.scored, input_size=input_size,
+        recipe.model, loader, classes, device=device, classes=space.scored, input_size=input_size,
         ignore_index=space.ignore_index,
     )  # fmt: skip
     result = {
@@ -160,9 +163,9 @@ def run(benchmark, args):
             name: None if math.isnan(value) else value
             for name, value in zip(space.names, scores.iou.per_class.tolist(), strict=True)
         },
-        "losses": {name: value.item() for name, value in losses.items()},
+        "losses": trained.losses,
     }  # fmt: skip
-    (args.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(args.out / "result.json", result)
     print(f"{benchmark.name}: mIoU {result['miou']:.1f} over {len(result['scored'])} classes; see {args.out}")
     return result
 
@@ -177,12 +180,33 @@ def make_recipe(benchmark, args):
     common = {"augment": augment, "seed": args.seed, "ignore_index": benchmark.space.ignore_index}
     if args.method == "source_only":
         return SourceOnly(model, classes, **common)
-    taps = taps_of(model)
-    switches = benchmark.switches if taps.shallow else benchmark.switches | {"feature_fusion": 0.0}
-    return DASTC(
-        model, classes, arrangement="released", shallow=taps.shallow, rare_classes=benchmark.space.rare,
-        **common, **switches,
+    return Recipe(model, classes, **parts(benchmark, model, args.seed), **common)
+
+
+def parts(benchmark, model, seed):
+    """Return the parts of the released code: for pictures, a hidden target instead of what needs neighbours."""
+    classes, ignored, rare = len(benchmark.space.names), benchmark.space.ignore_index, benchmark.space.rare
+    pictures, weight = benchmark.frames == 1, benchmark.target_weight
+    shallow = None if pictures else taps_of(model).shallow
+    bank = PatchBank(classes, classes=rare, ignore_index=ignored)
+    shared = Shared(
+        SequencePatchFusion(classes, rare_classes=rare, bank=bank, seed=seed, ignore_index=ignored),
+        target_patches=True, target_weight=weight, shallow=shallow,
+        feature_fusion=None if shallow is None else ShallowFeatureFusion(0.3),
     )  # fmt: skip
+    alignment = Alignment(
+        classes, CentroidAlignmentLoss("mmd"), weight=0.01, over=("source", "target"), ignore_index=ignored
+    )
+    teacher = Teacher(model, decay=0.999 if pictures else 0.99)
+    hidden = [Hidden(0.7, weight=weight, seed=seed)] if pictures else []
+    return {
+        "prepare": None if pictures else MatchHistograms(),
+        "labels": TeacherLabels(
+            teacher, cross_frame="warped", weighting="none", threshold=0.9, ignore_index=ignored
+        ),
+        "views": [Clean("source"), Clean("target", weight=weight), *hidden, shared],
+        "terms": [Segmentation(ignore_index=ignored), *([] if pictures else [alignment])],
+    }  # fmt: skip
 
 
 def make_optimizer(benchmark, model, args):
@@ -213,19 +237,7 @@ def rare_classes(benchmark, source, args):
         bar = tqdm((whole[i] for i in range(len(whole))), total=len(whole), desc="counting classes")
         counts = class_counts(bar, len(benchmark.space.names))
         torch.save(counts, path)
-    return RareClassSampler(counts, temperature=benchmark.rare, min_pixels=3000 // args.shrink**2 or 1,
-                            length=args.steps * args.batch, seed=args.seed)  # fmt: skip
-
-
-def batches(clips, args, first, sampler=None):
-    """Yield a batch for each step that is left."""
-    generator = torch.Generator().manual_seed(args.seed)
-    if sampler is None:
-        sampler = RandomSampler(clips, replacement=True, num_samples=args.steps * args.batch, generator=generator)
-    order = list(sampler)[first * args.batch :]  # what a run that was not interrupted would have drawn
-    return DataLoader(
-        clips, args.batch, sampler=order, num_workers=args.workers, collate_fn=stack_clips, generator=generator
-    )
+    return RareClassSampler(counts, temperature=benchmark.rare, min_pixels=3000 // args.shrink**2 or 1)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ def small(root):
 
 BENCHMARK = Benchmark(
     name=NAME, space=CITYSCAPES19, data=data, miniature=small, frames=1, input_size=None,
-    switches={"masked_target": 0.7, "decay": 0.999, "align": "none", "feature_fusion": 0.0, "match_histograms": False},
     lr={"adamw": 6e-5, "sgd": 2.5e-4}, batch=2, rare=0.01,
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ def small(root):
 
 BENCHMARK = Benchmark(
     name=NAME, space=SYNTHIA_SEQ12, data=data, miniature=small, frames=2, input_size=(512, 1024),
-    switches={"target_weight": 1.0}, lr={"adamw": 6e-5, "sgd": 2.5e-4},
+    lr={"adamw": 6e-5, "sgd": 2.5e-4},
 )  # fmt: skip
 
 if __name__ == "__main__":

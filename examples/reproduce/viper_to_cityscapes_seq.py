@@ -28,7 +28,7 @@ def small(root):
 
 BENCHMARK = Benchmark(
     name=NAME, space=VIPER15, data=data, miniature=small, frames=2, input_size=(512, 1024),
-    switches={"target_weight": 0.2}, lr={"adamw": 6e-5, "sgd": 1e-4}, photometric=False,
+    lr={"adamw": 6e-5, "sgd": 1e-4}, target_weight=0.2, photometric=False,
 )  # fmt: skip
 
 if __name__ == "__main__":
