@@ -26,7 +26,7 @@ class Clip(NamedTuple):
         weights: How much each label counts, in [0, 1], dimensionless; ``None`` means 1.
 
     Shape:
-        - frames: ``(B, T, 3, H, W)``, float.
+        - frames: ``(B, T, C, H, W)``, float; C is 3 but for pictures of other channels.
         - labels: ``(B, T, H, W)``, int64.
         - flow: ``(B, T-1, 2, H, W)``, float.
         - weights: ``(B, T, H, W)``, float.
@@ -105,7 +105,7 @@ def check_clip(caller: str, name: str, clip: Clip, *, labelled: bool = False) ->
     """
     if not isinstance(clip, Clip):
         raise TypeError(f"{caller}: `{name}` must be a dastc.Clip; got {type(clip).__name__}.")
-    sizes = check_shape(caller, f"{name}.frames", clip.frames, "B T 3 H W", {"3": 3})
+    sizes = check_shape(caller, f"{name}.frames", clip.frames, "B T C H W")
     check_dtype(caller, f"{name}.frames", clip.frames, "float")
     if clip.labels is not None:
         check_shape(caller, f"{name}.labels", clip.labels, "B T H W", sizes)

@@ -27,7 +27,9 @@ def _wraps(model: nn.Module, name: str) -> bool:
 
 def averages_gradients(model: nn.Module) -> bool:
     """Say whether something averages gradients over ranks, or nothing has to: asked inside a forward pass."""
-    if world() == 1 or DistributedDataParallel._get_active_ddp_module() is not None:
+    if world() == 1:
+        return True
+    if DistributedDataParallel._get_active_ddp_module() is not None:  # type: ignore[no-untyped-call]
         return True
     wrapped = any(isinstance(module, DistributedDataParallel) for module in model.modules())
     return wrapped or any(hasattr(p, "full_tensor") for p in model.parameters())

@@ -8,9 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from dastc._core.wrappers import unwrapped
+from dastc.adapt.recipe import Recipe
+
 __all__ = ["load_checkpoint", "load_model", "read_about", "save_checkpoint"]
 
-_FORMAT = 1
+_FORMAT = 2
+_TEACHER = "labels.teacher.copy."
 
 
 def save_checkpoint(
@@ -18,6 +22,7 @@ def save_checkpoint(
     recipe: nn.Module,
     *,
     optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
     step: int = 0,
     about: dict[str, Any] | None = None,
 ) -> None:
@@ -25,8 +30,9 @@ def save_checkpoint(
 
     Args:
         path: The file to write; its folder is made if need be.
-        recipe: A recipe, or any module.
+        recipe: A recipe, or any module; what wraps it, such as DistributedDataParallel, is looked through.
         optimizer: Its optimiser.
+        scheduler: Of the learning rate, or whatever else has a ``state_dict``.
         step: How many steps are done.
         about: Plain values (numbers, strings, lists, dicts, tensors) to keep beside, such as the settings of the run.
 
@@ -42,11 +48,14 @@ def save_checkpoint(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    recipe = unwrapped(recipe)
     state = {
         "format": _FORMAT,
         "recipe": type(recipe).__name__,
+        "network": _prefix(recipe),
         "state": recipe.state_dict(),
         "optimizer": None if optimizer is None else optimizer.state_dict(),
+        "scheduler": None if scheduler is None else scheduler.state_dict(),
         "rng": torch.get_rng_state(),
         "step": step,
         "about": about or {},
@@ -68,14 +77,17 @@ def load_checkpoint(
     recipe: nn.Module,
     *,
     optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
     about: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Restore what :func:`save_checkpoint` wrote, with ``weights_only=True``: nothing in the file is executed.
 
     Args:
         path: The file to read.
-        recipe: The recipe to restore, made with the same arguments as the one that was saved.
+        recipe: The recipe to restore, made with the same arguments as the one that was saved. Its model may be
+            wrapped where that of the file was not, or the other way round.
         optimizer: Its optimiser, to restore as well, along with torch's random state: the run goes on.
+        scheduler: Likewise.
         about: Settings that must be those of the file, such as the data and the seed.
 
     Returns:
@@ -93,32 +105,35 @@ def load_checkpoint(
         ...
         ValueError: ... must be 2; got 1.
     """
-    state = _read(Path(path))
+    state, recipe = _read(Path(path)), unwrapped(recipe)
     if state["recipe"] != type(recipe).__name__:
         raise ValueError(f"load_checkpoint: {path} must hold a {type(recipe).__name__}; got a {state['recipe']}.")
     for name, wanted in (about or {}).items():
         if state["about"].get(name) != wanted:
             raise ValueError(f"load_checkpoint: `{name}` of {path} must be {wanted}; got {state['about'].get(name)}.")
     try:
-        recipe.load_state_dict(state["state"])
+        recipe.load_state_dict(_renamed(state["state"], state["network"], _prefix(recipe)))
         if optimizer is not None:
             optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["rng"].cpu())
+        if scheduler is not None:
+            scheduler.load_state_dict(state["scheduler"])
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"load_checkpoint: {path} must be of the same model; {error}") from error
     return {"step": state["step"], "about": state["about"]}
 
 
-def load_model(path: str | os.PathLike[str], model: nn.Module) -> None:
+def load_model(path: str | os.PathLike[str], model: nn.Module, *, teacher: bool = False) -> None:
     """Load the model of a recipe, and nothing else, from what :func:`save_checkpoint` wrote.
 
     Args:
         path: The file to read.
-        model: Made with the same arguments as the model that the recipe had.
+        model: Made with the same arguments as the model that the recipe had; it may be wrapped.
+        teacher: Load the teacher in place of the student: their average over the training, often the better one.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no checkpoint or damaged, or its model is another one.
+        ValueError: If the file is no checkpoint or damaged, its model is another one, or there is no teacher in it.
 
     Example:
         >>> from dastc.adapt import SourceOnly
@@ -127,10 +142,13 @@ def load_model(path: str | os.PathLike[str], model: nn.Module) -> None:
         ...     save_checkpoint(f"{folder}/a.pt", SourceOnly(TinySegmenter(3), 3))
         ...     load_model(f"{folder}/a.pt", TinySegmenter(3))
     """
-    state = _read(Path(path))["state"]
-    weights = {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
+    state, model = _read(Path(path)), unwrapped(model)
+    prefix = _TEACHER if teacher else state["network"]
+    weights = {key.removeprefix(prefix): value for key, value in state["state"].items() if key.startswith(prefix)}
+    if teacher and not weights:
+        raise ValueError(f"load_model: {path} must hold a teacher; got a {state['recipe']} without one.")
     try:
-        model.load_state_dict(weights or state)  # of a recipe, or of a bare model
+        model.load_state_dict(weights)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"load_model: {path} must hold a {type(model).__name__} like this one; {error}") from error
 
@@ -150,6 +168,18 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     about: dict[str, Any] = _read(Path(path))["about"]
     return about
+
+
+def _prefix(recipe: nn.Module) -> str:
+    """Return what the names of the network's weights begin with: nothing if there is no recipe around it."""
+    if not isinstance(recipe, Recipe):
+        return ""
+    network = unwrapped(recipe.model)
+    return next(f"{name}." for name, module in recipe.named_modules() if module is network)
+
+
+def _renamed(state: dict[str, Any], before: str, now: str) -> dict[str, Any]:
+    return {f"{now}{key.removeprefix(before)}" if key.startswith(before) else key: x for key, x in state.items()}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def evaluate(
             and labels of (1024, 2048).
 
     Raises:
-        ValueError: If a clip is not labelled, or ``classes`` are none.
+        ValueError: If a clip is not labelled, ``classes`` are none, or the model's logits are not of K classes.
 
     Example:
         >>> from dastc.models import TinySegmenter
@@ -73,9 +73,8 @@ def evaluate(
                 raise ValueError("evaluate: `clips` must be labelled; got a clip without labels.")
             iou, consistency = iou.to(clip.frames.device), consistency.to(clip.frames.device)
             size = (clip.frames.shape[-2], clip.frames.shape[-1])
-            predictions = pseudo_labels(segment(model, _resized(clip, input_size)).flatten(0, 1), size).labels.view(
-                clip.labels.shape
-            )
+            logits = segment(model, _resized(clip, input_size), num_classes).flatten(0, 1)
+            predictions = pseudo_labels(logits, size).labels.view(clip.labels.shape)
             iou.update(predictions[:, -1], clip.labels[:, -1])
             if clip.flow is not None and clip.flow.shape[1] > 0:
                 consistency.update(predictions, clip.flow)

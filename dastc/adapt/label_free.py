@@ -65,7 +65,7 @@ def evaluate_without_labels(
         seed: Of the draw.
 
     Raises:
-        ValueError: If there is no clip, or an argument is out of range.
+        ValueError: If there is no clip, an argument is out of range, or the model's logits are not of K classes.
 
     Source:
         Density: Saito et al. 2021 (soft neighbourhood density), on softmax outputs; the others are common.
@@ -84,7 +84,7 @@ def evaluate_without_labels(
     with evaluation_mode(model):
         for batch in clips:
             clip = batch if device is None else batch.to(device)
-            logits = segment(model, clip).flatten(0, 1).float()
+            logits = segment(model, clip, num_classes).flatten(0, 1).float()
             probability = logits.softmax(dim=1)
             entropies.append(_entropy(probability, dim=1).flatten())
             means.append(probability.mean(dim=(2, 3)))

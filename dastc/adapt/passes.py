@@ -110,13 +110,16 @@ def _run(
         readings = {name: stack.enter_context(taps[name].read()) for name in read}
         logits = segment(model, clip, num_classes)
     time, sizes = clip.frames.shape[1], [len(view.clip.frames) for view in group]
-    features = {name: reading.feature.unflatten(0, (-1, time)).split(sizes) for name, reading in readings.items()}
+    features = {
+        name: _split(reading.feature.view(-1, time, *reading.feature.shape[1:]), sizes)
+        for name, reading in readings.items()
+    }
     return [
         Pass(
             view.name, view.clip, view.from_source, own, {name: x[i] for name, x in features.items()},
             view.weight, view.alike,
         )
-        for i, (view, own) in enumerate(zip(group, logits.split(sizes), strict=True))
+        for i, (view, own) in enumerate(zip(group, _split(logits, sizes), strict=True))
     ]  # fmt: skip
 
 
@@ -125,16 +128,20 @@ def _mixed(
 ) -> Tensor:
     """Keep the features that another view asks for, and mix those of the views that ask."""
     sizes = [view.clip.frames.shape[0] * view.clip.frames.shape[1] for view in group]
-    own = {view.name: part for view, part in zip(group, features.split(sizes), strict=True)}
-    kept.update({(tap, name): part for name, part in own.items() if (tap, name) in wanted})
-    if all(view.blend is None for view in group):
+    parts = _split(features, sizes)
+    kept.update({(tap, view.name): x for view, x in zip(group, parts, strict=True) if (tap, view.name) in wanted})
+    blends = [view.blend if view.blend is not None and view.blend.tap == tap else None for view in group]
+    if blends == [None] * len(group):
         return features
-    parts = []
-    for view in group:
-        blend = view.blend if view.blend is not None and view.blend.tap == tap else None
-        mine = own[view.name]
-        parts.append(mine if blend is None else blend.mix(mine, kept[tap, blend.other], blend.mask.flatten(0, 1)))
-    return torch.cat(parts)
+    parts = [
+        x if blend is None else blend.mix(x, kept[tap, blend.other], blend.mask.flatten(0, 1))
+        for x, blend in zip(parts, blends, strict=True)
+    ]
+    return torch.cat(parts) if len(group) > 1 else parts[0]
+
+
+def _split(x: Tensor, sizes: list[int]) -> list[Tensor]:
+    return list(torch.split(x, sizes)) if len(sizes) > 1 else [x]
 
 
 def _current(one: Pass) -> Pass:

@@ -61,7 +61,7 @@ class Teacher(nn.Module):
         # past nn.Module's own bookkeeping: the student must not appear in parameters() and state_dict() here
         object.__setattr__(self, "_student", student)
         self.copy = None if mode == "student" else _copied(unwrapped(student))
-        self.updates = 0  # on the host: nothing has to wait for it
+        self.updates = torch.zeros((), dtype=torch.long)  # no buffer: it stays with the host, which reads it
         self._average: list[Tensor] = []  # of a student in half precision, in float32
 
     @property
@@ -90,9 +90,9 @@ class Teacher(nn.Module):
                 theirs.append(its)
             elif self.buffer_rule != "none":
                 copied.append((own, its))
-        self._follow(mine, theirs, _share(self.updates, self.decay))
+        self._follow(mine, theirs, _share(int(self.updates), self.decay))
         if copied:
-            torch._foreach_copy_(*(list(x) for x in zip(*copied, strict=True)))
+            torch._foreach_copy_([own for own, _ in copied], [its for _, its in copied])
 
     def _follow(self, mine: list[Any], theirs: list[Any], share: float) -> None:
         half = [x for x in mine if torch.finfo(x.dtype).bits < 32]
@@ -108,11 +108,11 @@ class Teacher(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the number of updates, and the average of what is kept in half precision."""
-        return {"updates": self.updates, "average": list(self._average)}
+        return {"updates": self.updates.clone(), "average": list(self._average)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on after as many updates."""
-        self.updates, self._average = int(state["updates"]), [x.clone() for x in state["average"]]
+        self.updates, self._average = state["updates"].cpu().clone(), [x.clone() for x in state["average"]]
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""

@@ -72,7 +72,14 @@ class PhotometricJitter(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return changed frames."""
-        sizes = check_shape("PhotometricJitter", "frames", frames, "B T 3 H W", {"3": 3})
+        sizes = check_shape(
+            "PhotometricJitter",
+            "frames",
+            frames,
+            "B T 3 H W",
+            {"3": 3},
+            hint="Colours have three channels; give the recipe another `augment`, such as torch.nn.Identity().",
+        )
         check_dtype("PhotometricJitter", "frames", frames, "float")
         if not self.training:
             return frames

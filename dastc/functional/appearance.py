@@ -39,9 +39,7 @@ def hide_blocks(frames: Tensor, share: float, *, block: int, generator: torch.Ge
     return frames.masked_fill(hidden.unsqueeze(2), 0)
 
 
-def hidden_blocks(
-    frames: Tensor, share: float, *, block: int, generator: torch.Generator | None = None
-) -> Tensor:
+def hidden_blocks(frames: Tensor, share: float, *, block: int, generator: torch.Generator | None = None) -> Tensor:
     """Return which pixels :func:`hide_blocks` hides, (B, T, H, W), bool."""
     check_between("hide_blocks", "share", share, 0, 1)
     check_at_least("hide_blocks", "block", block, 1)

@@ -30,7 +30,7 @@ class PatchBank(nn.Module):
 
     Shape:
         - clip of ``update``: any size, but always the same; its current frames are read.
-        - output of ``sample``: frames ``(B, 3, H, W)``, labels ``(B, H, W)`` int64 with ``ignore_index`` wherever
+        - output of ``sample``: frames ``(B, C, H, W)``, labels ``(B, H, W)`` int64 with ``ignore_index`` wherever
           no patch is. An empty bank gives no patch at all.
 
     Raises:
@@ -110,7 +110,7 @@ class PatchBank(nn.Module):
         order = row.view(1, -1, 1, 1).where(patches != self.ignore_index, -1)
         top = order.max(dim=1, keepdim=True)
         labels = patches.gather(1, top.indices).squeeze(1)
-        colours = repeat(top.indices, "b 1 h w -> b 1 rgb h w", rgb=self.frames.shape[-3])
+        colours = repeat(top.indices, "b 1 h w -> b 1 c h w", c=self.frames.shape[-3])
         frames = self.frames[row, slot].gather(1, colours).squeeze(1)
         return frames, labels
 

@@ -215,7 +215,8 @@ class SequencePatchFusion(nn.Module):
 
     def _check_fits(self, name: str, clip: Clip, source: Clip, sizes: dict[str, int]) -> None:
         check_clip("SequencePatchFusion", name, clip, labelled=True)
-        check_shape("SequencePatchFusion", f"{name}.frames", clip.frames, "B T 3 H W", sizes | {"3": 3})
+        known = sizes | {"C": source.frames.shape[2]}
+        check_shape("SequencePatchFusion", f"{name}.frames", clip.frames, "B T C H W", known)
         if (clip.flow is None) != (source.flow is None):
             has, lacks = ("source", name) if clip.flow is None else (name, "source")
             raise ValueError(

@@ -56,4 +56,7 @@ class SelfTrainingLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
-        return f"weighting={self.weighting!r}, threshold={self.threshold}, sync={self.sync}, ignore_index={self.ignore_index}"
+        return (
+            f"weighting={self.weighting!r}, threshold={self.threshold}, sync={self.sync}, "
+            f"ignore_index={self.ignore_index}"
+        )

@@ -49,7 +49,7 @@ class MultiScale(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits."""
-        check_shape("MultiScale", "images", images, "N 3 H W", {"3": 3})
+        check_shape("MultiScale", "images", images, "N C H W")
         check_dtype("MultiScale", "images", images, "float")
         said = [self._at(images, scale) for scale in self.scales]
         size = (said[0].shape[-2], said[0].shape[-1])

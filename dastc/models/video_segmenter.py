@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_dtype, check_shape
+from dastc._core.wrappers import unwrapped
 from dastc.functional import flow_warp, resize_flow
 from dastc.models.outputs import logits_of
 
@@ -66,11 +67,11 @@ class VideoSegmenter(nn.Module):
     flow takes out of the picture, and the first frame, have no past: there the frame's own logits stand in for it.
 
     Args:
-        image_model: Any model that :func:`logits_of` understands, for images ``(N, 3, H, W)``.
+        image_model: Any model that :func:`logits_of` understands, for images ``(N, C, H, W)``.
         num_classes: Number of classes K.
 
     Shape:
-        - frames: ``(B, T, 3, H, W)``, float.
+        - frames: ``(B, T, C, H, W)``, float.
         - flow: ``(B, T-1, 2, H, W)``, backward, in pixels; ``None`` treats frames as aligned, which blurs whatever
           moves once the fusion has learnt to use the past.
         - output: logits ``(B, T, K, h, w)`` at the image model's resolution.
@@ -95,7 +96,7 @@ class VideoSegmenter(nn.Module):
 
     def forward(self, frames: Tensor, flow: Tensor | None = None) -> Tensor:
         """Return logits for every frame."""
-        sizes = check_shape("VideoSegmenter", "frames", frames, "B T 3 H W", {"3": 3})
+        sizes = check_shape("VideoSegmenter", "frames", frames, "B T C H W")
         check_dtype("VideoSegmenter", "frames", frames, "float")
         batch, time = sizes["B"], sizes["T"]
         own = logits_of(self.image_model(frames.flatten(0, 1)))  # (B T, K, h, w)
@@ -124,7 +125,7 @@ class VideoStream:
             evaluation, is left as it is.
 
     Shape:
-        - frame: ``(1, 3, H, W)``, float, or several videos abreast, ``(B, 3, H, W)``.
+        - frame: ``(1, C, H, W)``, float, or several videos abreast, ``(B, C, H, W)``.
         - flow: ``(B, 2, H, W)``, backward, in pixels, from this frame to the one before; ``None`` for the first frame,
           or where frames are treated as aligned. An image model does not look at it.
         - output: logits ``(B, K, h, w)``, without gradient.
@@ -149,12 +150,13 @@ class VideoStream:
     @torch.no_grad()
     def __call__(self, frame: Tensor, flow: Tensor | None = None) -> Tensor:
         """Return the logits of the next frame."""
-        sizes = check_shape("VideoStream", "frame", frame, "B 3 H W", {"3": 3})
+        sizes = check_shape("VideoStream", "frame", frame, "B C H W")
         if flow is not None:
             check_shape("VideoStream", "flow", flow, "B 2 H W", sizes | {"2": 2})
-        if not isinstance(self.model, VideoSegmenter):
+        network = unwrapped(self.model)  # one frame at a time is not what a wrapper was made for
+        if not isinstance(network, VideoSegmenter):
             return logits_of(self.model(frame))
-        own = logits_of(self.model.image_model(frame))
+        own = logits_of(network.image_model(frame))
         past, self._past = own if self._past is None else self._past, own
         if past.shape != own.shape:
             raise ValueError(
@@ -163,7 +165,7 @@ class VideoStream:
             )
         if flow is not None and past is not own:
             past = _along(flow.unsqueeze(1), past.unsqueeze(1), own.unsqueeze(1)).squeeze(1)
-        fused: Tensor = self.model.fusion(own, past)
+        fused: Tensor = network.fusion(own, past)
         return fused
 
     def reset(self) -> None:

@@ -60,14 +60,17 @@ class DACS(Recipe):
         seed: int = 0,
         ignore_index: int = 255,
     ) -> None:
-        teacher, ignored = Teacher(model, decay=decay), {"ignore_index": ignore_index}
+        teacher, fusion = (
+            Teacher(model, decay=decay),
+            SequencePatchFusion(num_classes, seed=seed, ignore_index=ignore_index),
+        )
         super().__init__(
             model,
             num_classes,
-            labels=TeacherLabels(teacher, weighting=weighting, threshold=threshold, **ignored),
-            views=[Clean("source"), Mixed(SequencePatchFusion(num_classes, seed=seed, **ignored))],
+            labels=TeacherLabels(teacher, weighting=weighting, threshold=threshold, ignore_index=ignore_index),
+            views=[Clean("source"), Mixed(fusion)],
             all_frames=True,
             augment=augment,
             seed=seed,
-            **ignored,
+            ignore_index=ignore_index,
         )

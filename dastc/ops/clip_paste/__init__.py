@@ -65,7 +65,8 @@ def clip_paste(
     caller = "clip_paste"
     sizes = check_clip(caller, "foreground", foreground, labelled=True)
     check_clip(caller, "background", background, labelled=True)
-    check_shape(caller, "background.frames", background.frames, "B T 3 H W", sizes | {"3": 3})
+    known = sizes | {"C": foreground.frames.shape[2]}
+    check_shape(caller, "background.frames", background.frames, "B T C H W", known)
     _check_same_dtypes(caller, foreground, background)
     sizes = check_shape(caller, "table", table, "B K", sizes)
     check_dtype(caller, "table", table, "bool")
