@@ -34,7 +34,8 @@ from torch.utils.data import DataLoader
 
 import dastc
 from dastc import stack_clips
-from dastc.data import STREET, FolderClips, StreetClips, to_rgb, write_flow
+from dastc.data import FolderClips, StreetClips, to_rgb, write_flow
+from dastc.data.spaces import STREET
 
 SIZE = (512, 1024)
 CASES = {

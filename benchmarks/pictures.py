@@ -19,7 +19,8 @@ from torch import nn
 
 from dastc.adapt import load_model
 from dastc.augment import OnFrames, PhotometricJitter, RandomCrop, RandomFlip, RandomScale
-from dastc.data import STREET, StreetClips, VideoFrames, from_rgb, to_rgb, write_flow
+from dastc.data import StreetClips, VideoFrames, from_rgb, to_rgb, write_flow
+from dastc.data.spaces import STREET
 from dastc.functional import pseudo_labels
 from dastc.models import FeatureTap, TinySegmenter, logits_of, taps_of
 from dastc.viz import colourise, side_by_side

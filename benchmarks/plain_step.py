@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dastc import Clip
-from dastc.functional import class_presence, draw_classes
+from dastc.functional.labels import class_presence, draw_classes
 
 FLOOR = 1e-3  # of ClassPrior
 THRESHOLD, ALIGN_WEIGHT, MOMENTUM, TEMPERATURE = 0.8, 0.1, 0.9, 0.1  # of DASTC and its parts

@@ -64,8 +64,8 @@ def _entry(module: Any, name: str, seen: set[int]) -> str:
     # what two packages export has its anchor on the first page
     options = ["   :no-index:"] if id(found) in seen else []
     if inspect.ismodule(found):
-        kind = "automodule"
-    elif inspect.isclass(found):
+        return _namespace(module, name, found, seen)
+    if inspect.isclass(found):
         kind = "autoclass"
         # what the class' own docstring says is not listed once more, field by field
         hidden = ["extra_repr", *getattr(found, "_fields", ())]
@@ -80,6 +80,12 @@ def _entry(module: Any, name: str, seen: set[int]) -> str:
     if kind != "py:data":  # a constant may be the same object by chance
         seen.add(id(found))
     return "\n".join([f".. {kind}:: {name}", *options, ""])
+
+
+def _namespace(module: Any, name: str, found: Any, seen: set[int]) -> str:
+    inside = [_entry(found, entry, seen) for entry in found.__all__]
+    head = [f".. rubric:: {name}", "", inspect.getdoc(found) or "", "", f".. currentmodule:: {found.__name__}", ""]
+    return "\n".join([*head, *inside, f".. currentmodule:: {module.__name__}", ""])
 
 
 def link_citations(lines: list[str]) -> None:

@@ -8,7 +8,8 @@ import argparse
 import torch
 
 from dastc.adapt import DASTC, SourceOnly, evaluate
-from dastc.data import STREET, StreetClips
+from dastc.data import StreetClips
+from dastc.data.spaces import STREET
 from dastc.models import TinySegmenter
 from dastc.training import StepBatches, fit, in_order
 from dastc.training.command_line import positive, reported

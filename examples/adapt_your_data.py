@@ -19,7 +19,8 @@ from torch.utils.data import Subset
 from dastc.adapt import DACS, DASTC, TPS, Alignment, Recipe, SourceOnly, dastc_parts, evaluate
 from dastc.data import DISFlow, FlowCache, FolderClips, SkipBroken
 from dastc.losses import CentroidAlignmentLoss
-from dastc.models import VideoSegmenter, freeze, model_from, parameter_groups, taps_of
+from dastc.models import VideoSegmenter, freeze, parameter_groups, taps_of
+from dastc.models.import_path import model_from
 from dastc.training import StepBatches, claim, fit, in_order, polynomial, ranks, together
 from dastc.training.command_line import add_run_arguments, any_number, mapping, names, positive, reported
 from dastc.training.progress import say

@@ -7,7 +7,8 @@ import argparse
 from pathlib import Path
 
 from dastc.clip import stack_clips
-from dastc.data import STREET, StreetClips, to_rgb
+from dastc.data import StreetClips, to_rgb
+from dastc.data.spaces import STREET
 from dastc.fusion import PatchBank, SequencePatchFusion
 from dastc.viz import colourise, side_by_side
 

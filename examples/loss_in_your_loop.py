@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dastc.data import STREET, StreetClips
+from dastc.data import StreetClips
+from dastc.data.spaces import STREET
 from dastc.functional import pseudo_labels
 from dastc.losses import CategoryAlignmentLoss
 

@@ -17,9 +17,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from dastc.adapt import load_model, read_about
-from dastc.data import DISFlow, LabelSpace, VideoFrames, VideoWriter, from_rgb, read_ahead
+from dastc.data import DISFlow, LabelSpace, VideoFrames, VideoWriter, from_rgb
+from dastc.data.read_ahead import read_ahead
 from dastc.functional import pseudo_labels
-from dastc.models import VideoSegmenter, VideoStream, model_from
+from dastc.models import VideoSegmenter, VideoStream
+from dastc.models.import_path import model_from
 from dastc.training.command_line import mapping, positive, reported
 from dastc.training.ranks import device_of
 from dastc.viz import overlay

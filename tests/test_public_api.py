@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path.parent.name for path in (ROOT / "dastc").glob("[a-z]*/__init__.py") if path.parent.name != "ops")
 PACKAGES = ["dastc", *(f"dastc.{name}" for name in FOLDERS)]
 NAMES = [(package, name) for package in PACKAGES for name in getattr(importlib.import_module(package), "__all__", ())]
+LIMIT = 110
 # constants and modules have no docstring of their own
 DOCUMENTED = [
     (package, name)
@@ -78,6 +79,24 @@ def _takes_tensors(found):
 
 def test_something_is_public():
     assert len(DOCUMENTED) > 5
+
+
+def _listed(package):
+    """Return what a package and the packages below it list; what is handed up from below counts once."""
+    module, path = importlib.import_module(package), ROOT.joinpath(*package.split("."))
+    below = [f"{package}.{child.parent.name}" for child in path.glob("[a-z]*/__init__.py")]
+    own = {(name, id(getattr(module, name))) for name in getattr(module, "__all__", ())}
+    return own.union(*map(_listed, below))
+
+
+@pytest.mark.xfail(reason="dastc.adapt, dastc.diagnosis and dastc.training list 43 names; 35 fit", strict=False)
+def test_there_are_few_enough_names_to_learn():
+    counts = {package: len(_listed(package)) for package in PACKAGES[1:]}
+    total = len(importlib.import_module("dastc").__all__) + sum(counts.values())
+    assert total <= LIMIT, (
+        f"{total} public names, and {LIMIT} are allowed: {counts}. Drop from `__all__` what no user types: results "
+        "that only annotate a return, helpers, constants. The library imports those from the modules that define them."
+    )
 
 
 @pytest.mark.parametrize("package", PACKAGES)

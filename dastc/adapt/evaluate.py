@@ -11,7 +11,8 @@ from dastc._core.modes import evaluation_mode
 from dastc.adapt.steps import segment
 from dastc.clip import Clip
 from dastc.functional import pseudo_labels, resize_flow
-from dastc.metrics import MeanIoU, MeanIoUResult, TemporalConsistency
+from dastc.metrics import MeanIoU, TemporalConsistency
+from dastc.metrics.mean_iou import MeanIoUResult
 
 __all__ = ["Scores", "evaluate"]
 

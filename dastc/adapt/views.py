@@ -10,7 +10,8 @@ from dastc._core.random_state import RandomState
 from dastc.adapt.clip_template import ClipTemplate
 from dastc.clip import Clip
 from dastc.functional.appearance import hidden_blocks
-from dastc.fusion import FusedClip, SequencePatchFusion, ShallowFeatureFusion
+from dastc.fusion import SequencePatchFusion, ShallowFeatureFusion
+from dastc.fusion.sequence_patch_fusion import FusedClip
 
 __all__ = ["Blend", "Clean", "Exchange", "Hidden", "Mixed", "Shared", "View"]
 

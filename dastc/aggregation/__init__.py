@@ -1,6 +1,6 @@
 """Category-aware aggregation of deep features over space and time."""
 
-from dastc.aggregation.category_aggregator import AggregationWeights, CategoryAggregator
+from dastc.aggregation.category_aggregator import CategoryAggregator
 from dastc.aggregation.category_memory import CategoryMemory
 
-__all__ = ["AggregationWeights", "CategoryAggregator", "CategoryMemory"]
+__all__ = ["CategoryAggregator", "CategoryMemory"]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
 from dastc._core.distributed import sum_over_ranks
-from dastc.functional import Centroids, centroids_from_sums, class_pool, resize_flow, resize_labels, warp_labels
+from dastc.functional import Centroids, centroids_from_sums, class_pool, resize_flow, resize_labels
+from dastc.functional.labels import warp_labels
 
 __all__ = ["AggregationWeights", "CategoryAggregator"]
 

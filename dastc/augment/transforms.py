@@ -89,7 +89,7 @@ class Resize(ClipTransform):
 class OnFrames(ClipTransform):
     """Apply a change of appearance to the frames of a clip, whatever else it holds.
 
-    Such as :class:`PhotometricJitter`, or :func:`dastc.data.renormalise` for a model that wants another convention.
+    Such as :class:`PhotometricJitter`, or ``dastc.data.frames.renormalise`` for a model that wants another convention.
 
     Args:
         change: Takes and returns frames ``(B, T, 3, H, W)``, float.

@@ -9,8 +9,9 @@ from pathlib import Path
 from dastc._core.checks import check_at_least, check_choice
 from dastc.data.clip_files import ClipFiles, LabelFiles
 from dastc.data.clip_lists import FrameFile
-from dastc.data.label_space import CAMVID, LabelSpace
+from dastc.data.label_space import LabelSpace
 from dastc.data.picture_files import need_pillow
+from dastc.data.spaces import CAMVID
 
 __all__ = ["CamVid"]
 
@@ -45,7 +46,7 @@ class CamVid(ClipFiles):
           :func:`from_rgb`; labels ``(T, H, W)``, int64, in [0, 11) or 255.
 
     Attributes:
-        label_space: Names and colours of the classes, :data:`CAMVID`.
+        label_space: Names and colours of the classes, ``spaces.CAMVID``.
         sequence_names: The sequences in use, in order.
 
     Raises:

@@ -6,10 +6,10 @@ from pathlib import Path
 from dastc._core.checks import check_choice
 from dastc.data.clip_files import ClipFiles
 from dastc.data.clip_lists import choose, list_clips
-from dastc.data.driving_spaces import CITYSCAPES19
 from dastc.data.file_patterns import Key
 from dastc.data.label_space import LabelSpace
 from dastc.data.published_files import find_flow, find_or_explain, published_labels
+from dastc.data.spaces import CITYSCAPES19
 
 __all__ = ["Cityscapes", "CityscapesSeq"]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from dastc.data.clip_files import ClipFiles
 from dastc.data.clip_lists import list_clips
-from dastc.data.driving_spaces import CITYSCAPES19
 from dastc.data.label_space import LabelSpace
 from dastc.data.published_files import find_or_explain, published_labels
+from dastc.data.spaces import CITYSCAPES19
 
 __all__ = ["GTA5"]
 

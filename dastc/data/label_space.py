@@ -1,9 +1,12 @@
 """What the label indices of a data set mean: names, colours and the ids in the files, as data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["CAMVID", "STREET", "LabelSpace"]
+import torch
+from torch import Tensor
+
+__all__ = ["LabelSpace"]
 
 
 class LabelSpace(NamedTuple):
@@ -20,8 +23,9 @@ class LabelSpace(NamedTuple):
             that is not there becomes ``ignore_index``.
 
     Example:
-        >>> STREET.names[2], len(STREET.names)
-        ('road', 9)
+        >>> space = LabelSpace(("road", "car"), colours=((128, 64, 128), (0, 0, 142)), rare=(1,))
+        >>> len(space.names), space.ignore_index
+        (2, 255)
     """
 
     names: tuple[str, ...]
@@ -31,24 +35,46 @@ class LabelSpace(NamedTuple):
     scored: tuple[int, ...] | None = None
     raw_ids: Mapping[str, Mapping[int, int]] = {}  # a read-only view could not be pickled
 
+    def ids_from_colours(self, rgb: Tensor, *, ignored: Sequence[tuple[int, int, int]] = ((0, 0, 0),)) -> Tensor:
+        """Turn a picture of class colours into labels; the inverse of :func:`dastc.viz.colourise`.
 
-STREET = LabelSpace(
-    names=("sky", "building", "road", "pavement", "vegetation", "pole", "sign", "person", "car"),
-    colours=(
-        (70, 130, 180), (70, 70, 70), (128, 64, 128), (244, 35, 232), (107, 142, 35),
-        (153, 153, 153), (220, 220, 0), (220, 20, 60), (0, 0, 142),
-    ),
-    rare=(5, 6, 7),
-)  # fmt: skip
+        Store the result as a picture of one channel, without loss: a JPEG has colours that are no class'.
 
-CAMVID = LabelSpace(
-    names=(
-        "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
-    ),
-    colours=(
-        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192), (128, 128, 0),
-        (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
-    ),
-    rare=(2, 6, 9, 10),
-    raw_ids={"camvid": {label: label for label in range(11)}},
-)  # fmt: skip
+        Args:
+            rgb: The picture, ``(..., H, W, 3)``, uint8.
+            ignored: Colours that become ``ignore_index``.
+
+        Returns:
+            Labels, ``(..., H, W)``, int64.
+
+        Raises:
+            TypeError: If ``rgb`` is not uint8.
+            ValueError: If the last axis does not hold three channels, two classes have one colour, or a pixel has a
+                colour that is neither a class' nor ignored.
+
+        Example:
+            >>> from dastc.data import spaces
+            >>> spaces.STREET.ids_from_colours(torch.tensor([[128, 64, 128], [0, 0, 0]], dtype=torch.uint8))
+            tensor([  2, 255])
+        """
+        caller = "LabelSpace.ids_from_colours"
+        if rgb.dtype != torch.uint8:
+            raise TypeError(f"{caller}: `rgb` must be of dtype uint8; got {rgb.dtype}.")
+        if rgb.dim() < 1 or rgb.shape[-1] != 3:
+            raise ValueError(f"{caller}: `rgb` must have shape (..., H, W, 3); got {tuple(rgb.shape)}.")
+        if len(set(self.colours)) < len(self.colours):
+            raise ValueError(f"{caller}: `colours` must have one of its own for each class; got one twice.")
+        place = torch.tensor([2**16, 2**8, 1], device=rgb.device)
+        labels = {colour: self.ignore_index for colour in ignored} | {c: label for label, c in enumerate(self.colours)}
+        known, order = (torch.tensor(list(labels), device=rgb.device) * place).sum(dim=-1).sort()
+        values = torch.tensor(list(labels.values()), device=rgb.device)[order]
+        codes = (rgb.long() * place).sum(dim=-1)
+        index = torch.searchsorted(known, codes).clamp(max=len(known) - 1)
+        strange = known[index] != codes
+        if bool(strange.any()):
+            colours = [tuple(colour) for colour in torch.unique(rgb[strange], dim=0)[:5].tolist()]
+            raise ValueError(
+                f"{caller}: `rgb` must hold the colours of the classes or of `ignored` only; got, in "
+                f"{int(strange.sum())} of {strange.numel()} pixels, {', '.join(map(str, colours))}."
+            )
+        return values[index]

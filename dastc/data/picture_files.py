@@ -53,7 +53,7 @@ def read_ids(caller: str, path: Path, *, first_channel: bool = False) -> Ids:
     if picture.mode not in _ONE_INDEX_PER_PIXEL:
         raise ValueError(
             f"{caller}: {path} must hold one class index per pixel; got a picture of mode {picture.mode}. "
-            "Convert colours with dastc.data.ids_from_colours."
+            "Convert colours with LabelSpace.ids_from_colours."
         )
     return np.array(picture)
 

@@ -17,7 +17,7 @@ from dastc.data._street.noise import Array
 from dastc.data._street.planes import Street, View, film, flow_between, project, seen_before
 from dastc.data._street.shading import Look, shade
 from dastc.data.frames import from_rgb
-from dastc.data.label_space import STREET
+from dastc.data.spaces import STREET
 
 __all__ = ["StreetClips"]
 
@@ -56,11 +56,11 @@ class StreetClips(Dataset[Clip]):
     Shape:
         - output: an unbatched :class:`dastc.Clip` without weights; :func:`dastc.stack_clips` makes batches of them.
         - frames: ``(T, 3, H, W)``, float32, normalised as by :func:`dastc.data.from_rgb`.
-        - labels: ``(T, H, W)``, int64, in [0, 9): the classes of ``STREET``; no pixel is ignored.
+        - labels: ``(T, H, W)``, int64, in [0, 9): the classes of ``spaces.STREET``; no pixel is ignored.
         - flow: ``(T-1, 2, H, W)``, float32, exact backward flow in pixels; ``None`` if T = 1.
 
     Attributes:
-        label_space: ``STREET``.
+        label_space: ``spaces.STREET``.
 
     Raises:
         ValueError: If ``domain`` or ``split`` is unknown, or a number is out of its range.

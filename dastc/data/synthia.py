@@ -6,10 +6,10 @@ from pathlib import Path
 from dastc._core.checks import check_at_least
 from dastc.data.clip_files import ClipFiles
 from dastc.data.clip_lists import choose, list_clips
-from dastc.data.driving_spaces import SYNTHIA16, SYNTHIA_SEQ12
 from dastc.data.file_patterns import Key
 from dastc.data.label_space import LabelSpace
 from dastc.data.published_files import find_flow, find_or_explain, published_labels
+from dastc.data.spaces import SYNTHIA16, SYNTHIA_SEQ12
 
 __all__ = ["SynthiaRand", "SynthiaSeq"]
 

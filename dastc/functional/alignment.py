@@ -124,6 +124,9 @@ def margin(
 ) -> Tensor:
     """Pull same-class centroids together and keep different classes a margin apart.
 
+    The mean over shared classes a of ``|s_a - t_a|^2``, plus ``inter_weight`` times the mean over pairs a < b of
+    ``max(0, distance - |c_a - c_b|)^2``, on unit-length centroids s, t and their centres c.
+
     Args:
         source: Centroids of the source domain; a bare ``(K, D)`` tensor has every class.
         target: Centroids of the target domain, likewise.

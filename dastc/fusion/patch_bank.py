@@ -11,7 +11,7 @@ from dastc._core.buffers import make_room
 from dastc._core.checks import check_at_least, check_classes, check_shape
 from dastc._core.distributed import batch_rand
 from dastc.clip import Clip, check_clip
-from dastc.functional import draw_classes
+from dastc.functional.labels import draw_classes
 
 __all__ = ["PatchBank"]
 

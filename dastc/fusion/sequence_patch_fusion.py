@@ -11,7 +11,8 @@ from dastc._core.distributed import batch_rand
 from dastc._core.labels import without_ignored
 from dastc._core.random_state import RandomState
 from dastc.clip import Clip, check_clip
-from dastc.functional import class_presence, clip_paste, draw_classes
+from dastc.functional import clip_paste
+from dastc.functional.labels import class_presence, draw_classes
 from dastc.fusion.patch_bank import PatchBank
 
 __all__ = ["FusedClip", "SequencePatchFusion"]

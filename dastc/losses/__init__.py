@@ -1,7 +1,7 @@
 """Losses: tensors in, scalar out."""
 
 from dastc.losses.category_alignment import CategoryAlignmentLoss
-from dastc.losses.centroid_alignment import CentroidAlignmentLoss, InterClassLoss, IntraClassLoss
+from dastc.losses.centroid_alignment import CentroidAlignmentLoss
 from dastc.losses.context_consistency import ContextConsistencyLoss
 from dastc.losses.pixel_alignment import PixelAlignmentLoss
 from dastc.losses.self_training import SelfTrainingLoss
@@ -10,8 +10,6 @@ __all__ = [
     "CategoryAlignmentLoss",
     "CentroidAlignmentLoss",
     "ContextConsistencyLoss",
-    "InterClassLoss",
-    "IntraClassLoss",
     "PixelAlignmentLoss",
     "SelfTrainingLoss",
 ]

@@ -1,13 +1,13 @@
-"""Alignment of two centroid sets, as modules over :mod:`dastc.functional`."""
+"""Alignment of two centroid sets, as a module over :mod:`dastc.functional`."""
 
 from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_between, check_choice
-from dastc.functional import Centroids, cdd, infonce, inter_class, intra_class, margin, mmd
+from dastc.functional import Centroids, cdd, infonce, margin, mmd
 
-__all__ = ["Align", "CentroidAlignmentLoss", "InterClassLoss", "IntraClassLoss"]
+__all__ = ["Align", "CentroidAlignmentLoss"]
 
 Align = Literal["infonce", "cdd", "mmd", "margin"]
 
@@ -20,7 +20,7 @@ class CentroidAlignmentLoss(nn.Module):
             ones apart, as v1's abstract says; ``"mmd"`` is what the released code does and does not know classes.
         temperature: Of ``"infonce"``, > 0.
         distance: Of ``"margin"``: how far apart unit-length centres of different classes should be, in [0, 2].
-        inter_weight: Of ``"margin"``: weight of the push, >= 0.
+        inter_weight: Of ``"margin"``: weight of the push, >= 0; 0 pulls same classes together and pushes nothing.
         factor: Of ``"mmd"`` and ``"cdd"``: ratio of neighbouring bandwidths, > 1.
         count: Of ``"mmd"`` and ``"cdd"``: number of bandwidths.
 
@@ -79,62 +79,3 @@ class CentroidAlignmentLoss(nn.Module):
             f"{self.align!r}, temperature={self.temperature}, distance={self.distance}, "
             f"inter_weight={self.inter_weight}, factor={self.factor}, count={self.count}"
         )
-
-
-class IntraClassLoss(nn.Module):
-    """Pull the centroids of one class together across domains; see :func:`dastc.functional.intra_class`.
-
-    Shape:
-        - source, target: centroids, values ``(K, D)`` and mass ``(K,)``.
-        - output: ``()``, in [0, 4].
-
-    Source:
-        The first part of :func:`dastc.functional.margin`.
-
-    Example:
-        >>> import torch
-        >>> same = Centroids(torch.eye(3), torch.ones(3))
-        >>> IntraClassLoss()(same, same)
-        tensor(0.)
-    """
-
-    def forward(self, source: Centroids, target: Centroids) -> Tensor:
-        """Return the loss."""
-        return intra_class(source, target)
-
-
-class InterClassLoss(nn.Module):
-    """Push the centres of different classes apart; see :func:`dastc.functional.inter_class`.
-
-    Args:
-        distance: How far apart unit-length centres should be, in [0, 2].
-
-    Shape:
-        - source, target: centroids, values ``(K, D)`` and mass ``(K,)``.
-        - output: ``()``, in [0, distance^2].
-
-    Raises:
-        ValueError: If ``distance`` is out of range or the shapes do not fit.
-
-    Source:
-        The second part of :func:`dastc.functional.margin`.
-
-    Example:
-        >>> import torch
-        >>> apart = Centroids(torch.eye(3), torch.ones(3))
-        >>> InterClassLoss(distance=1.0)(apart, apart)
-        tensor(0.)
-    """
-
-    def __init__(self, *, distance: float = 1.0) -> None:
-        super().__init__()
-        check_between("InterClassLoss", "distance", distance, 0, 2)
-        self.distance = distance
-
-    def forward(self, source: Centroids, target: Centroids) -> Tensor:
-        """Return the loss."""
-        return inter_class(source, target, distance=self.distance)
-
-    def extra_repr(self) -> str:
-        """Show the constructor's arguments."""
-        return f"distance={self.distance}"

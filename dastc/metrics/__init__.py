@@ -1,6 +1,6 @@
 """What is measured: mean intersection over union, and steadiness along the motion of a clip."""
 
-from dastc.metrics.mean_iou import MeanIoU, MeanIoUResult
+from dastc.metrics.mean_iou import MeanIoU
 from dastc.metrics.temporal_consistency import TemporalConsistency
 
-__all__ = ["MeanIoU", "MeanIoUResult", "TemporalConsistency"]
+__all__ = ["MeanIoU", "TemporalConsistency"]

@@ -104,7 +104,8 @@ def fit(
 
     Example:
         >>> from dastc.adapt import SourceOnly
-        >>> from dastc.data import STREET, StreetClips
+        >>> from dastc.data import StreetClips
+        >>> from dastc.data.spaces import STREET
         >>> from dastc.models import TinySegmenter
         >>> source, target = (
         ...     StepBatches(StreetClips(domain, length=4, size=(16, 24)), 2, stream=stream)

@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from dastc.clip import Clip, stack_clips
-from dastc.data import RareClassSampler, StepSampler
+from dastc.data import RareClassSampler
+from dastc.data.step_sampler import StepSampler
 from dastc.training.ranks import rank, world
 
 __all__ = ["StepBatches", "in_order"]

@@ -1,6 +1,6 @@
 """Pictures for people: labels as colours, overlays, panels."""
 
-from dastc.viz.colourise import Palette, colourise, overlay
+from dastc.viz.colourise import colourise, overlay
 from dastc.viz.side_by_side import side_by_side
 
-__all__ = ["Palette", "colourise", "overlay", "side_by_side"]
+__all__ = ["colourise", "overlay", "side_by_side"]

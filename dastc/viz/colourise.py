@@ -20,10 +20,10 @@ class Palette(Protocol):
         ignore_index: The label that takes no part.
 
     Example:
-        >>> from dastc.data import STREET
+        >>> from dastc.data import spaces
         >>> def describe(space: Palette) -> str:
         ...     return f"{space.names[0]} is {space.colours[0]}"
-        >>> describe(STREET)
+        >>> describe(spaces.STREET)
         'sky is (70, 130, 180)'
     """
 
@@ -62,8 +62,8 @@ def colourise(labels: Tensor, space: Palette) -> Tensor:
         Ours.
 
     Example:
-        >>> from dastc.data import STREET
-        >>> colourise(torch.tensor([[2, 255]]), STREET)
+        >>> from dastc.data import spaces
+        >>> colourise(torch.tensor([[2, 255]]), spaces.STREET)
         tensor([[[128,  64, 128],
                  [  0,   0,   0]]], dtype=torch.uint8)
     """
@@ -94,8 +94,8 @@ def overlay(rgb: Tensor, labels: Tensor, space: Palette, *, opacity: float = 0.5
         Ours.
 
     Example:
-        >>> from dastc.data import STREET
-        >>> overlay(torch.full((1, 2, 3), 100, dtype=torch.uint8), torch.tensor([[2, 255]]), STREET)
+        >>> from dastc.data import spaces
+        >>> overlay(torch.full((1, 2, 3), 100, dtype=torch.uint8), torch.tensor([[2, 255]]), spaces.STREET)
         tensor([[[114,  82, 114],
                  [100, 100, 100]]], dtype=torch.uint8)
     """

@@ -54,11 +54,11 @@ def side_by_side(
 
     Example:
         >>> import tempfile, torch
-        >>> from dastc.data import STREET
+        >>> from dastc.data import spaces
         >>> from dastc.viz import colourise
-        >>> labels = torch.arange(9).view(3, 3)
+        >>> street, labels = spaces.STREET, torch.arange(9).view(3, 3)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     side_by_side([[colourise(labels, STREET)]], titles=["labels"], path=f"{folder}/panel.png", space=STREET)
+        ...     side_by_side([[colourise(labels, street)]], titles=["labels"], path=f"{folder}/panel.png", space=street)
         ...     print([file.name for file in Path(folder).iterdir()])
         ['panel.png']
     """

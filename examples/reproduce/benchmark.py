@@ -31,7 +31,8 @@ from dastc.augment import PhotometricJitter
 from dastc.data import LabelSpace, RareClassSampler, class_counts
 from dastc.fusion import PatchBank, SequencePatchFusion, ShallowFeatureFusion
 from dastc.losses import CentroidAlignmentLoss
-from dastc.models import VideoSegmenter, model_from, parameter_groups, taps_of
+from dastc.models import VideoSegmenter, parameter_groups, taps_of
+from dastc.models.import_path import model_from
 from dastc.training import StepBatches, claim, fit, in_order
 from dastc.training.command_line import add_run_arguments, any_number, positive, reported
 from dastc.training.ranks import device_of

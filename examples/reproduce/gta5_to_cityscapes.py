@@ -7,7 +7,8 @@ python examples/reproduce/gta5_to_cityscapes.py --miniature
 import miniature
 from benchmark import Benchmark, Cropped, main
 
-from dastc.data import CITYSCAPES19, GTA5, Cityscapes
+from dastc.data import GTA5, Cityscapes
+from dastc.data.spaces import CITYSCAPES19
 
 NAME = "gta5_to_cityscapes"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dastc.data import RAW_NAMES
+from dastc.data.spaces import RAW_NAMES
 
 # cities and numbers as they occur: one sequence is numbered like its frame
 TRAIN = (("aachen", 19, 19), ("hamburg", 0, 42))

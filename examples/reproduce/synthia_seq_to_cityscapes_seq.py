@@ -7,7 +7,8 @@ python examples/reproduce/synthia_seq_to_cityscapes_seq.py --miniature
 import miniature
 from benchmark import Benchmark, Cropped, main
 
-from dastc.data import SYNTHIA_SEQ12, CityscapesSeq, SynthiaSeq
+from dastc.data import CityscapesSeq, SynthiaSeq
+from dastc.data.spaces import SYNTHIA_SEQ12
 
 NAME = "synthia_seq_to_cityscapes_seq"
 

@@ -7,7 +7,8 @@ python examples/reproduce/synthia_to_cityscapes.py --miniature
 import miniature
 from benchmark import Benchmark, Cropped, main
 
-from dastc.data import SYNTHIA16, Cityscapes, SynthiaRand
+from dastc.data import Cityscapes, SynthiaRand
+from dastc.data.spaces import SYNTHIA16
 
 NAME = "synthia_to_cityscapes"
 

@@ -7,7 +7,8 @@ python examples/reproduce/viper_to_cityscapes_seq.py --miniature
 import miniature
 from benchmark import Benchmark, Cropped, main
 
-from dastc.data import VIPER15, CityscapesSeq, Viper
+from dastc.data import CityscapesSeq, Viper
+from dastc.data.spaces import VIPER15
 
 NAME = "viper_to_cityscapes_seq"
 

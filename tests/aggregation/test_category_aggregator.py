@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from dastc import debug_checks
-from dastc.aggregation import AggregationWeights, CategoryAggregator
+from dastc.aggregation import CategoryAggregator
+from dastc.aggregation.category_aggregator import AggregationWeights
 from dastc.functional import Centroids
 
 SEEDS = st.integers(0, 2**31 - 1)

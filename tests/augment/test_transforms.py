@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader
 from dastc import Clip, stack_clips
 from dastc.augment import OnFrames, PhotometricJitter, RandomCrop, RandomFlip, RandomScale, Resize
 from dastc.clip import map_clip
-from dastc.data import renormalise
-from dastc.functional import flow_warp, resize_flow, resize_labels, warp_labels
+from dastc.data.frames import renormalise
+from dastc.functional import flow_warp, resize_flow, resize_labels
+from dastc.functional.labels import warp_labels
 
 SEEDS = st.integers(0, 2**31 - 1)
 SIDE = st.integers(1, 12)

@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 
 from dastc import Clip, stack_clips
-from dastc.data import CAMVID, CamVid, to_rgb
+from dastc.data import CamVid, to_rgb
+from dastc.data.spaces import CAMVID
 
 SIZE = (6, 8)
 

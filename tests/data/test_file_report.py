@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Subset
 
-from dastc.data import CamVid, FileReport, FolderClips, SkipBroken, write_flow
+from dastc.data import CamVid, FolderClips, SkipBroken, write_flow
+from dastc.data.file_report import FileReport
 
 
 def _save(path, pixels):

@@ -7,7 +7,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dastc import Clip, stack_clips
-from dastc.data import STREET, DISFlow, FlowCache, StreetClips, read_flow
+from dastc.data import DISFlow, FlowCache, StreetClips, read_flow
+from dastc.data.spaces import STREET
 
 
 class Brighter:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dastc.data import DISFlow, RAFTFlow, StreetClips, flow_estimators, from_rgb, renormalise, to_rgb
+from dastc.data import DISFlow, RAFTFlow, StreetClips, flow_estimators, from_rgb, to_rgb
+from dastc.data.frames import renormalise
 
 FRAME = torch.zeros(3, 40, 48)
 opencv = pytest.mark.usefixtures("_opencv")

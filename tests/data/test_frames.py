@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dastc.data import from_rgb, renormalise, to_rgb
+from dastc.data import from_rgb, to_rgb
+from dastc.data.frames import renormalise
 
 CONVENTIONS = ("imagenet", "half", "clip", "caffe")
 EVERY = st.sampled_from(CONVENTIONS)

@@ -54,7 +54,7 @@ def test_ids_are_resized_by_nearest_pixel(kind):
 def test_8_bit_colours_are_refused_with_the_converter_named(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
     for first_channel in (False, True):
-        with pytest.raises(ValueError, match=r"mode RGB\. Convert colours with dastc\.data\.ids_from_colours\.$"):
+        with pytest.raises(ValueError, match=r"mode RGB\. Convert colours with LabelSpace\.ids_from_colours\.$"):
             read_ids("Me", tmp_path / "x.png", first_channel=first_channel)
 
 

@@ -10,20 +10,8 @@ from torch.utils.data import DataLoader
 
 from dastc import stack_clips
 from dastc.clip import check_clip
-from dastc.data import (
-    CITYSCAPES19,
-    GTA5,
-    STREET,
-    SYNTHIA13,
-    SYNTHIA_SEQ12,
-    VIPER15,
-    Cityscapes,
-    CityscapesSeq,
-    SynthiaRand,
-    SynthiaSeq,
-    Viper,
-    to_rgb,
-)
+from dastc.data import GTA5, Cityscapes, CityscapesSeq, SynthiaRand, SynthiaSeq, Viper, to_rgb
+from dastc.data.spaces import CITYSCAPES19, STREET, SYNTHIA13, SYNTHIA_SEQ12, VIPER15
 from dastc.data.viper import without_own_car
 
 

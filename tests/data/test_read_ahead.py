@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dastc.data import read_ahead
+from dastc.data.read_ahead import read_ahead
 
 
 def alive():

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dastc.data import RareClassSampler, StepSampler
+from dastc.data import RareClassSampler
+from dastc.data.step_sampler import StepSampler
 
 RARE = RareClassSampler(torch.tensor([[5, 0], [4, 1], [0, 7], [3, 3], [9, 0]]), temperature=0.5)
 

@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader
 
 from dastc import stack_clips
 from dastc.clip import check_clip, map_clip
-from dastc.data import STREET, StreetClips
+from dastc.data import StreetClips
 from dastc.data._street.domains import Domain
 from dastc.data._street.layout import build_street
 from dastc.data._street.planes import Patch, film, flow_between, patch_on_top, project, seen_before, stack_patches
+from dastc.data.spaces import STREET
 
 
 def _warp(picture, flow, mode):

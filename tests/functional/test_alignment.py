@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from dastc.functional import Centroids, cdd, infonce, inter_class, intra_class, margin, mmd
+from dastc.functional import Centroids, cdd, infonce, margin, mmd
+from dastc.functional.alignment import inter_class, intra_class
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SEEDS = st.integers(0, 2**31 - 1)

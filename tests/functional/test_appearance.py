@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dastc.functional import hide_blocks, match_histograms
+from dastc.functional import match_histograms
+from dastc.functional.appearance import hide_blocks
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SEEDS = st.integers(0, 2**31 - 1)

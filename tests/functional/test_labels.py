@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dastc.functional import class_presence, draw_classes, flow_warp, resize_labels, warp_labels
+from dastc.functional import flow_warp, resize_labels
+from dastc.functional.labels import class_presence, draw_classes, warp_labels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SEEDS = st.integers(0, 2**31 - 1)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dastc import Clip
-from dastc.fusion import FusedClip, PatchBank, SequencePatchFusion
+from dastc.fusion import PatchBank, SequencePatchFusion
+from dastc.fusion.sequence_patch_fusion import FusedClip
 
 SEEDS = st.integers(0, 2**31 - 1)
 FAR = 10_000  # more than there are pixels: keeps the domains' flows apart

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 
 from dastc import debug_checks
 from dastc.functional import Centroids
-from dastc.losses import CategoryAlignmentLoss, CentroidAlignmentLoss, IntraClassLoss
+from dastc.losses import CategoryAlignmentLoss, CentroidAlignmentLoss
 
 SEEDS = st.integers(0, 2**31 - 1)
 OBJECTIVES = ["infonce", "cdd", "mmd", "margin"]
@@ -58,7 +58,7 @@ def _plain(features, labels, weights, classes=K):
 def test_by_hand():
     source = torch.tensor([[[[1.0, 3.0, 0.0, 9.0]], [[0.0, 0.0, 2.0, 9.0]]]])  # class 0: (2, 0), class 1: (0, 2)
     target = torch.tensor([[[[0.0, 0.0]], [[5.0, 7.0]]]])  # class 0: (0, 6)
-    loss = CategoryAlignmentLoss(2, align=IntraClassLoss())
+    loss = CategoryAlignmentLoss(2, align=CentroidAlignmentLoss("margin", inter_weight=0.0))
     labels = torch.tensor([[[0, 0, 1, 255]]]), torch.tensor([[[0, 0]]])
     assert float(loss(source, labels[0], target, labels[1])) == pytest.approx(2.0)
 
@@ -137,7 +137,7 @@ def test_bringing_the_domains_together_helps():
     labels = torch.randint(0, K, (2, 6, 6), generator=rng)
     means = torch.eye(K)[labels].movedim(-1, 1) + 0.05 * torch.randn(2, K, 6, 6, generator=rng)
     away = torch.tensor([1.0, -2.0, 0.5, 0.0]).view(1, K, 1, 1)
-    for align in (IntraClassLoss(), "infonce", "cdd"):
+    for align in (CentroidAlignmentLoss("margin", inter_weight=0.0), "infonce", "cdd"):
         loss = CategoryAlignmentLoss(K, align=align)
         values = [float(loss(means, labels, means + part * away, labels)) for part in (1.0, 0.6, 0.3, 0.0)]
         assert values == sorted(values, reverse=True)

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from dastc.functional import Centroids
-from dastc.losses import CentroidAlignmentLoss, InterClassLoss, IntraClassLoss
+from dastc.functional.alignment import inter_class, intra_class
+from dastc.losses import CentroidAlignmentLoss
 
 SEEDS = st.integers(0, 2**31 - 1)
 OBJECTIVES = ["infonce", "cdd", "mmd", "margin"]
 CLASS_AWARE = ["infonce", "cdd", "margin"]
-LOSSES = [*(CentroidAlignmentLoss(name) for name in OBJECTIVES), IntraClassLoss(), InterClassLoss()]
+INTRA = CentroidAlignmentLoss("margin", inter_weight=0.0)  # pulls, and pushes nothing
+LOSSES = [*(CentroidAlignmentLoss(name) for name in OBJECTIVES), INTRA, inter_class]
 each_loss = pytest.mark.parametrize("loss", LOSSES, ids=[*OBJECTIVES, "intra", "inter"])
 
 
@@ -83,19 +85,19 @@ def test_intra_and_inter_by_hand():
     half, root = 0.5, math.sqrt(3) / 2
     source = _set([[1.0, 0.0], [half, root]])  # 60 degrees: unit vectors at distance 1
     target = _set([[0.0, 2.0], [half, root]])
-    assert float(IntraClassLoss()(source, target)) == pytest.approx(1.0)  # 2 and 0
-    assert float(InterClassLoss(distance=1.5)(source, source)) == pytest.approx(0.25)
-    assert float(InterClassLoss()(source, source)) == pytest.approx(0.0, abs=1e-6)
+    assert float(INTRA(source, target)) == pytest.approx(1.0)  # 2 and 0
+    assert float(inter_class(source, source, distance=1.5)) == pytest.approx(0.25)
+    assert float(inter_class(source, source)) == pytest.approx(0.0, abs=1e-6)
     centre = torch.tensor([1.0, 1.0]) / math.sqrt(2)  # of class 0 over both domains
     gap = float((centre - source.values[1]).norm())
-    assert float(InterClassLoss()(source, target)) == pytest.approx((1 - gap) ** 2)
+    assert float(inter_class(source, target)) == pytest.approx((1 - gap) ** 2)
 
 
 @pytest.mark.parametrize(("distance", "weight"), [(1.0, 1.0), (2.0, 0.5), (0.0, 3.0), (1.5, 0.0)])
 def test_margin_is_the_sum_of_both(distance, weight):
     source, target = _pair(2)
     loss = CentroidAlignmentLoss("margin", distance=distance, inter_weight=weight)(source, target)
-    expected = IntraClassLoss()(source, target) + weight * InterClassLoss(distance=distance)(source, target)
+    expected = intra_class(source, target) + weight * inter_class(source, target, distance=distance)
     torch.testing.assert_close(loss, expected)
 
 
@@ -113,8 +115,8 @@ def test_defaults_are_those_that_are_documented():
         assert torch.equal(plain(source, target), spelt(source, target))
     # tight enough for the margin to bite
     close = [_set(x.values + 3) for x in _pair()]
-    assert torch.equal(InterClassLoss()(*close), InterClassLoss(distance=1.0)(*close))
-    assert not torch.equal(InterClassLoss()(*close), InterClassLoss(distance=0.9)(*close))
+    assert torch.equal(inter_class(*close), inter_class(*close, distance=1.0))
+    assert not torch.equal(inter_class(*close), inter_class(*close, distance=0.9))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_a_class_that_neither_domain_has_is_as_if_removed(loss, seed, absent):
 
 @pytest.mark.parametrize("align", ["cdd", "mmd", "intra"])
 def test_a_class_of_one_domain_is_as_if_removed(align):
-    loss = IntraClassLoss() if align == "intra" else CentroidAlignmentLoss(align)
+    loss = INTRA if align == "intra" else CentroidAlignmentLoss(align)
     source, target = _pair()
     one_sided = Centroids(target.values, torch.tensor([1.0, 0.0, 1.0, 1.0]))
     keep = torch.tensor([0, 2, 3])
@@ -182,7 +184,7 @@ def test_a_class_of_one_domain_is_as_if_removed(align):
 def test_a_class_of_one_domain_repels():
     source, target = _set(torch.eye(3)), Centroids(torch.eye(3), torch.tensor([1.0, 1.0, 0.0]))
     near = _set(torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 0.1, 0]]))  # the extra class comes close to class 0
-    for loss in (CentroidAlignmentLoss("infonce"), CentroidAlignmentLoss("margin"), InterClassLoss()):
+    for loss in (CentroidAlignmentLoss("infonce"), CentroidAlignmentLoss("margin"), inter_class):
         assert loss(near, target) > loss(source, target) + 0.1
 
 
@@ -194,7 +196,7 @@ def test_infonce_counts_shared_classes_only():
     assert float(CentroidAlignmentLoss()(source, target)) == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("loss", [IntraClassLoss(), CentroidAlignmentLoss("infonce"), CentroidAlignmentLoss("cdd")])
+@pytest.mark.parametrize("loss", [INTRA, CentroidAlignmentLoss("infonce"), CentroidAlignmentLoss("cdd")])
 @given(seed=SEEDS, part=st.floats(0.2, 0.8))
 def test_moving_the_domains_together_helps(loss, seed, part):
     rng = torch.Generator().manual_seed(seed)
@@ -254,7 +256,7 @@ def test_without_a_shared_class_it_is_zero_and_connected(loss, shared):
     masses = ([0, 0], [0, 0]) if shared == "none" else ([1, 0], [0, 1])
     value = loss(*(_set(x, m) for x, m in zip(leaves, masses, strict=True)))
     value.backward()
-    pushes = isinstance(loss, InterClassLoss) or getattr(loss, "align", "") == "margin"
+    pushes = loss is inter_class or (loss is not INTRA and loss.align == "margin")
     for x in leaves:
         assert x.grad.isfinite().all()
         if shared == "none" or not pushes:  # two classes in all, one in each domain, may still repel each other
@@ -278,7 +280,7 @@ def test_gradients_stay_finite_where_formulas_end(loss):
 def test_one_class(loss):
     source, target = _pair(k=1)
     assert loss(source, target).isfinite()
-    if isinstance(loss, InterClassLoss):
+    if loss is inter_class:
         assert loss(source, target) == 0
 
 
@@ -349,7 +351,6 @@ def test_it_compiles_without_a_break(loss, absent):
 def test_extra_repr_shows_the_arguments():
     loss = CentroidAlignmentLoss("cdd", temperature=0.2, distance=0.5, inter_weight=2.0, factor=3.0, count=4)
     assert loss.extra_repr() == "'cdd', temperature=0.2, distance=0.5, inter_weight=2.0, factor=3.0, count=4"
-    assert InterClassLoss(distance=0.5).extra_repr() == "distance=0.5"
 
 
 @pytest.mark.parametrize(
@@ -370,8 +371,8 @@ def test_arguments_out_of_range(kwargs, message):
 
 
 def test_inter_class_distance_out_of_range():
-    with pytest.raises(ValueError, match=r"^InterClassLoss: `distance` must lie in \[0, 2\]; got -0\.5\.$"):
-        InterClassLoss(distance=-0.5)
+    with pytest.raises(ValueError, match=r"^inter_class: `distance` .* must lie in \[0, 2\]; got -0\.5\.$"):
+        inter_class(*_pair(), distance=-0.5)
 
 
 @each_loss

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dastc.models import TinySegmenter, model_from
+from dastc.models import TinySegmenter
+from dastc.models.import_path import model_from
 
 
 def test_a_module_and_a_file_are_found(tmp_path):
@@ -28,7 +29,7 @@ def test_a_module_and_a_file_are_found(tmp_path):
             "dastc.models:TinySegmentr",
             r"must name a callable of dastc\.models; got 'TinySegmentr'. Near: TinySegmenter",
         ),
-        ("dastc.models:KNOWN_TAPS", r"must name a callable of dastc\.models; got 'KNOWN_TAPS'"),
+        ("dastc.models.taps:KNOWN_TAPS", r"must name a callable of dastc\.models\.taps; got 'KNOWN_TAPS'"),
         ("builtins:str", r"builtins:str must return an nn\.Module; got str"),
         ("dastc.models:TinySegmenter", r"TinySegmenter must take \(3, widht=16\); .*widht"),
     ],

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dastc.functional import upsampled_cross_entropy
-from dastc.models import logits_of, query_logits
+from dastc.models import logits_of
+from dastc.models.query_logits import query_logits
 
 
 def answer(seed=0, scale=1.0, shape=(2, 5, 4, 3, 6), dtype=torch.float32):

@@ -11,7 +11,8 @@ from torch import nn
 from dastc import stack_clips
 from dastc.adapt import DASTC
 from dastc.data import StreetClips
-from dastc.models import KNOWN_TAPS, FeatureTap, VideoSegmenter, logits_of, taps_of
+from dastc.models import FeatureTap, VideoSegmenter, logits_of, taps_of
+from dastc.models.taps import KNOWN_TAPS
 
 each_model = pytest.mark.parametrize("name", MODELS)
 SIZE, STEPS = (32, 64), 8

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.autograd import gradcheck
 
-from dastc.models import ScoreFusion, TinySegmenter, VideoSegmenter, VideoStream
+from dastc.models import TinySegmenter, VideoSegmenter, VideoStream
+from dastc.models.video_segmenter import ScoreFusion
 
 SEEDS = st.integers(0, 2**31 - 1)
 

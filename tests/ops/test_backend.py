@@ -9,6 +9,7 @@ import torch
 from dastc import Clip, backend_info, functional
 from dastc.ops import _backend
 from dastc.ops._backend import OPERATORS, check_backend, use_triton
+from dastc.ops.centroid_kernel import centroid_kernel
 
 X = torch.zeros(2, 3)
 ADVICE = "Or use backend='auto', which takes the reference."
@@ -78,7 +79,7 @@ def _calls():
         "pseudo_labels": lambda **k: functional.pseudo_labels(torch.zeros(1, 2, 1, 1), (1, 2), **k),
         "clip_paste": lambda **k: functional.clip_paste(clip, clip, torch.zeros(1, 2, dtype=torch.bool), **k),
         "upsampled_cross_entropy": lambda **k: functional.upsampled_cross_entropy(torch.zeros(1, 2, 1, 1), labels, **k),
-        "centroid_kernel": lambda **k: functional.centroid_kernel(X, X, torch.ones(2, dtype=torch.bool), **k),
+        "centroid_kernel": lambda **k: centroid_kernel(X, X, torch.ones(2, dtype=torch.bool), **k),
     }
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dastc.functional import centroid_kernel
+from dastc.ops.centroid_kernel import centroid_kernel
 from dastc.ops.centroid_kernel.op import centroid_kernel_op
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -3,8 +3,8 @@ import torch
 from kernel_cases import DEVICE, IGNORED, another, assert_agree, every_dtype, every_layout, far_apart, lay, run
 
 import dastc.ops.centroid_kernel._triton as kernels
-from dastc.functional import centroid_kernel
 from dastc.ops._backend import use_triton
+from dastc.ops.centroid_kernel import centroid_kernel
 from dastc.ops.centroid_kernel.op import centroid_kernel_backward_op, centroid_kernel_op
 
 

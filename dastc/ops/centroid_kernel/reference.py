@@ -7,7 +7,7 @@ from dastc._core.precision import compute_dtype
 
 
 def centroid_kernel_reference(source: Tensor, target: Tensor, present: Tensor, factor: float, count: int) -> Tensor:
-    """Multi-bandwidth RBF kernel among both centroid sets; see :func:`dastc.functional.centroid_kernel`."""
+    """Multi-bandwidth RBF kernel among both centroid sets; see :func:`dastc.ops.centroid_kernel.centroid_kernel`."""
     dtype = compute_dtype(source)
     rows = torch.cat((source, target)).to(dtype)
     distance, pairs = squared_distances(rows, present)

@@ -1,8 +1,11 @@
-"""The label spaces of the published benchmarks, with the ids of every data set they are read from."""
+"""The label spaces of all data sets, with the ids in the files they are read from: ``spaces.CITYSCAPES19``.
+
+``RAW_NAMES`` says what an id means in the files of each data set, in the order of the ids.
+"""
 
 from dastc.data.label_space import LabelSpace
 
-__all__ = ["CITYSCAPES19", "RAW_NAMES", "SYNTHIA13", "SYNTHIA16", "SYNTHIA_SEQ12", "VIPER15"]
+__all__ = ["CAMVID", "CITYSCAPES19", "RAW_NAMES", "STREET", "SYNTHIA13", "SYNTHIA16", "SYNTHIA_SEQ12", "VIPER15"]
 
 _CITYSCAPES_NAMES = (
     "unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road", "sidewalk",
@@ -14,7 +17,6 @@ _SYNTHIA_NAMES = (
     "void", "sky", "building", "road", "sidewalk", "fence", "vegetation", "pole", "car", "traffic sign", "pedestrian",
 )  # fmt: skip
 
-# what an id means in the files of each data set, in the order of the ids
 RAW_NAMES: dict[str, tuple[str, ...]] = {
     "cityscapes": _CITYSCAPES_NAMES,
     "gta5": (*_CITYSCAPES_NAMES, "license plate"),
@@ -105,4 +107,25 @@ VIPER15 = LabelSpace(
             33: 14,
         },
     },
+)  # fmt: skip
+
+STREET = LabelSpace(
+    names=("sky", "building", "road", "pavement", "vegetation", "pole", "sign", "person", "car"),
+    colours=(
+        (70, 130, 180), (70, 70, 70), (128, 64, 128), (244, 35, 232), (107, 142, 35),
+        (153, 153, 153), (220, 220, 0), (220, 20, 60), (0, 0, 142),
+    ),
+    rare=(5, 6, 7),
+)  # fmt: skip
+
+CAMVID = LabelSpace(
+    names=(
+        "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist",
+    ),
+    colours=(
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192), (128, 128, 0),
+        (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+    ),
+    rare=(2, 6, 9, 10),
+    raw_ids={"camvid": {label: label for label in range(11)}},
 )  # fmt: skip

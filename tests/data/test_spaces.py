@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from dastc.data import CAMVID, CITYSCAPES19, RAW_NAMES, STREET, SYNTHIA13, SYNTHIA16, SYNTHIA_SEQ12, VIPER15
+from dastc.data.spaces import CAMVID, CITYSCAPES19, RAW_NAMES, STREET, SYNTHIA13, SYNTHIA16, SYNTHIA_SEQ12, VIPER15
 from dastc.metrics import MeanIoU
 
 SPACES = {
