@@ -52,6 +52,24 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     return x
 
 
+def most_over_ranks(amount: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
+    """Return, for each row, the largest amount over ranks, and the rows of the first rank that has it."""
+    if world() == 1:
+        return amount, *rows
+    amounts = torch.zeros((world(), len(amount)), dtype=amount.dtype, device=amount.device)
+    amounts[rank()] = amount
+    dist.all_reduce(amounts)
+    most = amounts.max(dim=0).values
+    # of several with as much, the first
+    owner = ((amounts == most).cumsum(dim=0) == 0).sum(dim=0)
+    out = []
+    for x in rows:
+        mine = x.where((owner == rank()).view(-1, *[1] * (x.dim() - 1)), 0).contiguous()
+        dist.all_reduce(mine)
+        out.append(mine)
+    return most, *out
+
+
 class _SumOverRanks(torch.autograd.Function):
     # torch.distributed.nn.functional.all_reduce does the same, and is deprecated without a public successor
 

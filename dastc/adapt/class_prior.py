@@ -117,10 +117,9 @@ class ClassPrior(nn.Module):
 
     def _shift_of(self, logits: Tensor) -> Tensor:
         if self.training:
-            # one broken frame must not spoil the running share for good
-            said = logits.float().softmax(dim=2).nan_to_num(0).sum(dim=(0, 1))
+            said = self._shares(logits).sum(dim=(0, 1))
             self._fade("said", self._summed_in_cells(said))
-        views = _views(_share(self.shown), self.zoom, self.shift)
+        views = _views(_share(self.shown.to(self._wide)), self.zoom, self.shift)
         shift = self._shift(views.mean(dim=0, keepdim=True), logits)
         if len(views) > 1:
             weights = self._fit(views, logits + shift)
@@ -129,7 +128,7 @@ class ClassPrior(nn.Module):
 
     def _shift(self, shown: Tensor, logits: Tensor) -> Tensor:
         """Return what the shares (N, K, rows, columns) add to logits, (N, 1, K, h, w), or 1 for a size."""
-        ratio = (shown + _FLOOR) / (_share(self.said) + _FLOOR)
+        ratio = (shown + _FLOOR) / (_share(self.said.to(self._wide)) + _FLOOR)
         # nothing is known of a cell that has no pixel, or in which nothing was counted yet
         ratio = ratio.where((self.shown.sum(dim=0) > 0) & (self.said.sum(dim=0) > 0), 1)
         shift = self.strength * ratio.log()
@@ -140,9 +139,17 @@ class ClassPrior(nn.Module):
 
     def _fit(self, views: Tensor, logits: Tensor) -> Tensor:
         """Return the weight of each view for each clip, (B, V): its probability, given what is said of the clip."""
-        said = self._summed_in_cells(logits.float().softmax(dim=2).nan_to_num(0).sum(dim=1))
+        said = self._summed_in_cells(self._shares(logits).sum(dim=1))
         likelihood = torch.einsum("bkrc,vkrc->bv", _share(said, dim=1), (views + _FLOOR).log())
         return (_LOOKS / views[0, 0].numel() * likelihood).softmax(dim=1)
+
+    @property
+    def _wide(self) -> torch.dtype:
+        return torch.promote_types(self.said.dtype, torch.float32)
+
+    def _shares(self, logits: Tensor) -> Tensor:
+        # one broken frame must not spoil the running share for good
+        return logits.to(self._wide).softmax(dim=2).nan_to_num(0)
 
     def _summed_in_cells(self, values: Tensor) -> Tensor:
         # (..., K, h, w) to (..., K, rows, columns), by products: adding at indices is not deterministic on a GPU

@@ -1,18 +1,20 @@
 """The clip of the step before, kept to be pasted from."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dastc._core.buffers import make_room
-from dastc.clip import Clip
+from dastc.clip import Clip, map_clip
 
 __all__ = ["ClipTemplate"]
 
 
 class ClipTemplate(nn.Module):
     """Hand out the clip of the step before, and keep this step's for the next; part of ``state_dict``.
+
+    No buffer: each rank has clips of its own, and DistributedDataParallel would hand the first one's to all.
 
     Example:
         >>> template = ClipTemplate()
@@ -24,18 +26,25 @@ class ClipTemplate(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for name in Clip._fields:
-            self.register_buffer(name, None)
+        self._kept: Clip | None = None
 
     @torch.no_grad()
     def swap(self, clip: Clip) -> Clip | None:
         """Return what was kept, and keep ``clip``; a clip of another size than before finds nothing kept."""
-        before: dict[str, Tensor | None] = {name: self._buffers[name] for name in Clip._fields}
-        for name, value in zip(Clip._fields, clip, strict=True):
-            setattr(self, name, None if value is None else value.detach().clone())
-        frames = before.pop("frames")
-        return None if frames is None or frames.shape != clip.frames.shape else Clip(frames, **before)
+        before, self._kept = self._kept, map_clip(clip, lambda x: x.detach().clone())
+        if before is None or before.frames.shape != clip.frames.shape:
+            return None
+        return before.to(clip.frames.device)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        make_room(self, state_dict, prefix, Clip._fields)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def get_extra_state(self) -> dict[str, Tensor | None]:
+        """Return what is kept, field by field."""
+        return {} if self._kept is None else self._kept._asdict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Keep what another template kept."""
+        self._kept = Clip(**state) if state else None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ClipTemplate":
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._kept = None if self._kept is None else map_clip(self._kept, fn)
+        return self

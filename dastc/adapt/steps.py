@@ -71,6 +71,6 @@ def augmented(augment: Callable[[Tensor], Tensor], clip: Clip) -> Clip:
 def check_pair(caller: str, source: Clip, target: Clip) -> tuple[Clip, Clip]:
     """Check a step's clips, and forget whatever labels the target has."""
     check_clip(caller, "source", source, labelled=True)
-    sizes = check_clip(caller, "target", target)
+    sizes = check_clip(caller, "target", target) | {"C": target.frames.shape[2]}
     check_shape(caller, "source.frames", source.frames, "B T C H W", sizes, hint="As target.frames.")
     return source, target._replace(labels=None, weights=None)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dastc._core.buffers import make_room
 from dastc._core.checks import check_at_least, check_classes, check_shape
-from dastc._core.distributed import batch_rand
+from dastc._core.distributed import batch_rand, most_over_ranks
 from dastc.clip import Clip, check_clip
 from dastc.functional.labels import draw_classes
 
@@ -26,6 +26,7 @@ class PatchBank(nn.Module):
         classes: The labels to keep patches of.
         capacity: Pictures kept for each class; the oldest goes first.
         min_pixels: Least number of pixels of a class for a picture to be worth keeping.
+        sync: Look for it on all ranks, when torch.distributed runs: every rank then has the bank that one process has.
         ignore_index: Label of the pixels around the patches.
 
     Shape:
@@ -62,6 +63,7 @@ class PatchBank(nn.Module):
         classes: Sequence[int],
         capacity: int = 4,
         min_pixels: int = 16,
+        sync: bool = True,
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class PatchBank(nn.Module):
         if not classes:
             raise ValueError("PatchBank: `classes` must name at least one class; got [].")
         self.num_classes, self.capacity, self.min_pixels = num_classes, capacity, min_pixels
-        self.ignore_index = ignore_index
+        self.sync, self.ignore_index = sync, ignore_index
         self.register_buffer("classes", torch.tensor(list(classes)), persistent=False)
         self.register_buffer("frames", None)
         self.register_buffer("labels", None)
@@ -89,11 +91,13 @@ class PatchBank(nn.Module):
         of_class = labels == rearrange(self.classes, "c -> c 1 1 1")  # (C, B, H, W)
         pixels, sample = reduce(of_class.long(), "c b h w -> c b", "sum").max(dim=1)
         row, slot = torch.arange(len(pixels), device=pixels.device), self.written % self.capacity
+        pictures, patches = frames[sample], labels[sample].where(of_class[row, sample], self.ignore_index)
+        if self.sync:
+            pixels, pictures, patches = most_over_ranks(pixels, pictures, patches)
         worth = pixels >= self.min_pixels
-        patch = labels[sample].where(of_class[row, sample], self.ignore_index)
         keep = worth.view(-1, 1, 1)
-        self.frames[row, slot] = frames[sample].where(keep.unsqueeze(1), self.frames[row, slot])
-        self.labels[row, slot] = patch.where(keep, self.labels[row, slot])
+        self.frames[row, slot] = pictures.where(keep.unsqueeze(1), self.frames[row, slot])
+        self.labels[row, slot] = patches.where(keep, self.labels[row, slot])
         self.written += worth
 
     def sample(self, amount: int, *, batch: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -140,5 +144,5 @@ class PatchBank(nn.Module):
         """Show the constructor's arguments."""
         return (
             f"num_classes={self.num_classes}, classes={self.classes.tolist()}, capacity={self.capacity}, "
-            f"min_pixels={self.min_pixels}, ignore_index={self.ignore_index}"
+            f"min_pixels={self.min_pixels}, sync={self.sync}, ignore_index={self.ignore_index}"
         )
