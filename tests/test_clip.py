@@ -112,6 +112,13 @@ def test_check_clip_returns_the_sizes():
     assert check_clip("test", "clip", one)["T"] == 1
 
 
+@pytest.mark.parametrize("channels", [1, 5])
+def test_frames_may_have_any_number_of_channels(channels):
+    clip = _clip(frames=torch.zeros(2, 3, channels, 4, 5))
+    assert check_clip("test", "clip", clip, labelled=True) == {"B": 2, "T": 3, "H": 4, "W": 5}
+    assert clip.last().frames.shape == (2, 1, channels, 4, 5)
+
+
 _LABELS = torch.zeros(2, 3, 4, 5, dtype=torch.int64)
 _FLOW = "One flow field between two frames."
 
@@ -123,11 +130,11 @@ _FLOW = "One flow field between two frames."
         (_clip(frames=None), TypeError, "`clip.frames` must be a tensor; got NoneType."),
         (
             _clip(frames=torch.zeros(2, 3, 4, 5)), ValueError,
-            "`clip.frames` must have shape (B, T, 3, H, W); got (2, 3, 4, 5).",
+            "`clip.frames` must have shape (B, T, C, H, W); got (2, 3, 4, 5).",
         ),
         (
-            _clip(frames=torch.zeros(2, 3, 1, 4, 5)), ValueError,
-            "`clip.frames` must have shape (B, T, 3, H, W); got (2, 3, 1, 4, 5).",
+            _clip(frames=torch.zeros(2, 3, 1, 3, 4, 5)), ValueError,
+            "`clip.frames` must have shape (B, T, C, H, W); got (2, 3, 1, 3, 4, 5).",
         ),
         (
             _clip(frames=torch.zeros(2, 3, 3, 4, 5).byte()), TypeError,

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -103,5 +105,9 @@ def test_bad_arguments_are_named(arguments, message):
 def test_bad_frames_are_named():
     with pytest.raises(ValueError, match=r"`frames` must have shape \(B, T, 3, H, W\); got \(3, 9, 12\)"):
         PhotometricJitter()(FRAMES[0, 0])
+    hint = "Colours have three channels; give the recipe another `augment`, such as torch.nn.Identity()."
+    for jitter in (PhotometricJitter(), PhotometricJitter().eval()):
+        with pytest.raises(ValueError, match=rf"got \(3, 2, 1, 9, 12\)\. {re.escape(hint)}$"):
+            jitter(FRAMES[:, :, :1])
     with pytest.raises(TypeError, match=r"`frames` must be of dtype float; got torch\.uint8"):
         PhotometricJitter()(FRAMES.byte())

@@ -174,10 +174,10 @@ _F = torch.zeros(2, 1, 3, 4, 5)
 @pytest.mark.parametrize(
     ("frames", "reference", "kind", "text"),
     [
-        (_F[0], _F, ValueError, "`frames` must have shape (B, T, 3, H, W); got (1, 3, 4, 5)."),
-        (_F[:, :, :2], _F, ValueError, "`frames` must have shape (B, T, 3, H, W); got (2, 1, 2, 4, 5)."),
-        (_F, _F[:1], ValueError, "`reference` must have shape (B=2, T', 3, H', W'); got (1, 1, 3, 4, 5)."),
-        (_F, _F[:, :, :2], ValueError, "`reference` must have shape (B=2, T', 3, H', W'); got (2, 1, 2, 4, 5)."),
+        (_F[0], _F, ValueError, "`frames` must have shape (B, T, C, H, W); got (1, 3, 4, 5)."),
+        (_F, _F[:1], ValueError, "`reference` must have shape (B=2, T', C=3, H', W'); got (1, 1, 3, 4, 5)."),
+        (_F, _F[:, :, :2], ValueError, "`reference` must have shape (B=2, T', C=3, H', W'); got (2, 1, 2, 4, 5)."),
+        (_F[:, :, :2], _F, ValueError, "`reference` must have shape (B=2, T', C=2, H', W'); got (2, 1, 3, 4, 5)."),
         (_F.long(), _F, TypeError, "`frames` must be of dtype float; got torch.int64."),
         (_F, _F.byte(), TypeError, "`reference` must be of dtype float; got torch.uint8."),
     ],
@@ -216,10 +216,28 @@ def test_the_share_of_hidden_blocks_is_that_asked_for():
     assert len(blocks.unique()) == 2  # each sample draws its own
 
 
+@pytest.mark.parametrize("grid", [(1, 1), (2, 3)])
+def test_each_of_any_number_of_channels_is_matched_by_itself(grid):
+    rng = torch.Generator().manual_seed(0)
+    frames, reference = (torch.randn(2, 2, 5, *size, generator=rng) for size in ((6, 7), (9, 8)))
+    out = match_histograms(frames, reference, grid=grid)
+    for channel in range(5):
+        alone = (x[:, :, channel : channel + 1] for x in (frames, reference))
+        assert torch.equal(out[:, :, channel : channel + 1], match_histograms(*alone, grid=grid))
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_every_channel_of_a_block_is_hidden(channels):
+    frames = torch.ones(2, 3, channels, 8, 8)
+    hidden = hide_blocks(frames, 0.5, block=2, generator=torch.Generator().manual_seed(0)) == 0
+    assert 0 < hidden.float().mean() < 1
+    assert torch.equal(hidden, hidden[:, :, :1].expand_as(hidden))
+
+
 def test_bad_arguments_of_hiding_are_named():
     frames = torch.ones(1, 1, 3, 4, 4)
     with pytest.raises(
-        ValueError, match=r"hide_blocks: `frames` must have shape \(B, T, 3, H, W\); got \(1, 3, 4, 4\)"
+        ValueError, match=r"hide_blocks: `frames` must have shape \(B, T, C, H, W\); got \(1, 3, 4, 4\)"
     ):
         hide_blocks(frames[0], 0.5, block=2)
     with pytest.raises(ValueError, match=r"hide_blocks: `share` must lie in \[0, 1\]; got 1.5"):

@@ -85,7 +85,7 @@ def _seen(labels, k):
 
 
 def _same(left, right):
-    pairs = zip((*left.clip, left.mask, left.static), (*right.clip, right.mask, right.static), strict=True)
+    pairs = zip((*left.clip, *left[1:]), (*right.clip, *right[1:]), strict=True)
     return all(a is b is None or torch.equal(a, b) for a, b in pairs)
 
 
@@ -601,9 +601,16 @@ def test_clips_that_do_not_fit(name):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         call(lambda clip: clip._replace(flow=None))
     if name != "source":
-        message = f"SequencePatchFusion: `{name}.frames` must have shape (B=2, T=2, 3, H=5, W=4); got (2, 2, 3, 4, 5)."
+        message = (
+            f"SequencePatchFusion: `{name}.frames` must have shape (B=2, T=2, C=3, H=5, W=4); got (2, 2, 3, 4, 5)."
+        )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             call(lambda _: _clip(1, Sizes(2, 2, 4, 5, 3)))
+        message = (
+            f"SequencePatchFusion: `{name}.frames` must have shape (B=2, T=2, C=3, H=5, W=4); got (2, 2, 1, 5, 4)."
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            call(lambda clip: clip._replace(frames=clip.frames[:, :, :1]))
 
 
 def test_clips_that_do_not_fit_leave_no_trace():
@@ -616,5 +623,31 @@ def test_clips_that_do_not_fit_leave_no_trace():
     assert not fusion.bank.has_seen
 
 
+@pytest.mark.parametrize("complementary", [True, False])
+@pytest.mark.parametrize("bank", [False, True], ids=["", "bank"])
+@pytest.mark.parametrize("form", ["exchange", "shared"])
+def test_every_pixel_is_known_to_be_of_the_source_or_not(form, bank, complementary):
+    clips = [_clip(domain, Sizes(k=4)) for domain in range(4)]
+    clips[3] = clips[3]._replace(weights=torch.ones_like(clips[3].weights))
+    fusion = SequencePatchFusion(4, classes=1, bank=_bank() if bank else None, complementary=complementary)
+    for fused in fusion(*clips[: 2 if form == "exchange" else 4]):
+        domain = fused.clip.frames[:, :, 0]  # 1 and 3 are the target's; the bank holds source frames
+        assert torch.equal(fused.from_source, (domain == 0) | (domain == 2))
+        assert fused.from_source.any()
+        assert not fused.from_source.all()
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("form", ["exchange", "shared"])
+def test_frames_of_any_number_of_channels_are_fused_alike(form, channels):
+    clips = [_clip(domain, Sizes(k=4)) for domain in range(3)][: 2 if form == "exchange" else 3]
+    other = [x._replace(frames=x.frames.repeat(1, 1, 2, 1, 1)[:, :, :channels]) for x in clips]
+    fused, wanted = (SequencePatchFusion(4, bank=_bank(), seed=1)(*x) for x in (other, clips))
+    for found, want in zip(fused, wanted, strict=True):
+        assert found.static.any()
+        frames = want.clip.frames.repeat(1, 1, 2, 1, 1)[:, :, :channels]
+        assert _same(found, want._replace(clip=want.clip._replace(frames=frames)))
+
+
 def test_a_fused_clip_names_its_parts():
-    assert FusedClip._fields == ("clip", "mask", "static")
+    assert FusedClip._fields == ("clip", "mask", "static", "from_source")

@@ -223,7 +223,7 @@ def test_it_compiles_without_a_break(ignored):
 
 def test_extra_repr_shows_the_arguments():
     loss = SelfTrainingLoss(weighting="none", threshold=0.5, ignore_index=-1)
-    assert loss.extra_repr() == "weighting='none', threshold=0.5, ignore_index=-1"
+    assert loss.extra_repr() == "weighting='none', threshold=0.5, sync=True, ignore_index=-1"
 
 
 def test_errors():

@@ -66,6 +66,13 @@ def test_three_classes_are_no_picture():
     torch.testing.assert_close(found.exp(), sum(said) / 2)
 
 
+@pytest.mark.parametrize("channels", [1, 5])
+def test_pictures_may_have_as_many_channels_as_the_image_model_takes(channels):
+    model, images = nn.Conv2d(channels, 3, 1), torch.randn(2, channels, 8, 8)
+    torch.testing.assert_close(MultiScale(model, (1.0,))(images), model(images).log_softmax(1))
+    assert MultiScale(model, (1.0, 0.5))(images).shape == (2, 3, 8, 8)
+
+
 def test_gradients_reach_the_model_over_every_scale():
     model = Half()
     MultiScale(model, (1.0, 0.5))(torch.randn(1, 3, 8, 8))[:, 0].sum().backward()
@@ -89,7 +96,9 @@ def test_bad_scales_are_refused(scales):
 
 
 def test_bad_images_are_refused():
-    with pytest.raises(ValueError, match=r"MultiScale: `images` must have shape \(N, 3, H, W\); got \(1, 4, 8, 8\)\."):
+    with pytest.raises(ValueError, match=r"MultiScale: `images` must have shape \(N, C, H, W\); got \(3, 8, 8\)\."):
+        MultiScale(Half())(torch.zeros(3, 8, 8))
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 4"):  # what the image model says of it
         MultiScale(Half())(torch.zeros(1, 4, 8, 8))
     with pytest.raises(TypeError, match="MultiScale: `images` must be of dtype float"):
         MultiScale(Half())(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))

@@ -11,6 +11,7 @@ from torch import nn
 from dastc import stack_clips
 from dastc.adapt import DASTC
 from dastc.data import StreetClips
+from dastc.losses import CentroidAlignmentLoss
 from dastc.models import FeatureTap, VideoSegmenter, logits_of, taps_of
 from dastc.models.taps import KNOWN_TAPS
 
@@ -56,7 +57,9 @@ def test_dastc_trains_a_known_model_around_which_a_video_segmenter_stands(name, 
     with torch.no_grad():
         first = model.eval()(clips["source"].frames, clips["source"].flow)
     assert first.shape[:3] == (1, 2, CLASSES)
-    recipe = DASTC(model.train(), CLASSES, features=taps_of(model).features, warmup=0, align="infonce")
+    recipe = DASTC(
+        model.train(), CLASSES, features=taps_of(model).features, warmup=0, objective=CentroidAlignmentLoss("infonce")
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     history, learnt, aligned = [], set(), 0.0
     for _ in range(STEPS):

@@ -242,7 +242,7 @@ def test_errors():
     video = VideoSegmenter(Pixels(), 3)
     with pytest.raises(ValueError, match=r"^ScoreFusion: `num_classes` must be at least 1; got 0\.$"):
         VideoSegmenter(Pixels(), 0)
-    message = "VideoSegmenter: `frames` must have shape (B, T, 3, H, W); got (1, 3, 4, 4)."
+    message = "VideoSegmenter: `frames` must have shape (B, T, C, H, W); got (1, 3, 4, 4)."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         video(torch.zeros(1, 3, 4, 4))
     message = "VideoSegmenter: `frames` must be of dtype float; got torch.uint8."
@@ -254,8 +254,24 @@ def test_errors():
     message = "ScoreFusion: `current` must have shape (N, K=4, h, w); got (2, 3, 4, 5)."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         VideoSegmenter(Pixels(), 4)(torch.zeros(1, 2, 3, 4, 5))
+    with pytest.raises(
+        ValueError, match=r"^TinySegmenter: `images` must have shape \(N, 3, H, W\); got \(2, 4, 8, 8\)"
+    ):
+        VideoSegmenter(TinySegmenter(3), 3)(torch.zeros(1, 2, 4, 8, 8))
     with pytest.raises(TypeError, match=r"^logits_of: the model must return a tensor"):
         VideoSegmenter(Pixels(pack=lambda x: [x]), 3)(torch.zeros(1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_frames_may_have_as_many_channels_as_the_image_model_takes(channels):
+    video = VideoSegmenter(nn.Conv2d(channels, 3, 1), 3)
+    with torch.no_grad():
+        video.fusion.mix.weight.normal_(generator=torch.Generator().manual_seed(1))
+    frames, flow = torch.randn(2, 3, channels, 6, 8), torch.randn(2, 2, 2, 6, 8)
+    found, stream = video(frames, flow), VideoStream(video)
+    assert found.shape == (2, 3, 3, 6, 8)
+    said = [stream(frames[:, t], flow[:, t - 1] if t else None) for t in range(3)]
+    torch.testing.assert_close(torch.stack(said, dim=1), found)
 
 
 @pytest.mark.parametrize("with_flow", [False, True])
@@ -300,5 +316,5 @@ def test_a_stream_refuses_what_does_not_fit():
         stream(torch.zeros(1, 3, 16, 32))
     with pytest.raises(ValueError, match=r"`flow` must have shape \(B=1, 2, H=16, W=24\); got \(1, 2, 4, 6\)"):
         stream(torch.zeros(1, 3, 16, 24), torch.zeros(1, 2, 4, 6))
-    with pytest.raises(ValueError, match=r"`frame` must have shape \(B, 3, H, W\); got \(3, 16, 24\)"):
+    with pytest.raises(ValueError, match=r"`frame` must have shape \(B, C, H, W\); got \(3, 16, 24\)"):
         stream(torch.zeros(3, 16, 24))

@@ -16,11 +16,11 @@ SIZES = st.lists(st.integers(1, 7), min_size=5, max_size=5, unique=True)  # B, T
 FIELDS = st.sampled_from(["", "flow", "weights", "flow weights"])
 
 
-def _clip(rng, sizes, dtype=torch.float64, fields="flow weights", outside=True):
+def _clip(rng, sizes, dtype=torch.float64, fields="flow weights", outside=True, channels=3):
     b, t, h, w, k = sizes
     low, high = (-2, k + 3) if outside else (0, k)
     labels = torch.randint(low, high, (b, t, h, w), generator=rng)
-    frames = torch.randn(b, t, 3, h, w, generator=rng, dtype=torch.float64)
+    frames = torch.randn(b, t, channels, h, w, generator=rng, dtype=torch.float64)
     flow = torch.randn(b, t - 1, 2, h, w, generator=rng, dtype=torch.float64)
     weights = torch.rand(b, t, h, w, generator=rng, dtype=torch.float64)
     return Clip(
@@ -31,9 +31,9 @@ def _clip(rng, sizes, dtype=torch.float64, fields="flow weights", outside=True):
     )
 
 
-def _case(seed, sizes, dtype=torch.float64, fields="flow weights", outside=True):
+def _case(seed, sizes, dtype=torch.float64, fields="flow weights", outside=True, channels=3):
     rng = torch.Generator().manual_seed(seed)
-    front, back = (_clip(rng, sizes, dtype, fields, outside) for _ in range(2))
+    front, back = (_clip(rng, sizes, dtype, fields, outside, channels) for _ in range(2))
     table = (torch.rand(sizes[0], sizes[4], generator=rng) < 0.5).to(DEVICE)
     eligible = (torch.rand(front.labels.shape, generator=rng) < 0.7).to(DEVICE)
     return front, back, table, eligible
@@ -101,9 +101,9 @@ def test_known_values_of_a_soft_paste():
     torch.testing.assert_close(out.weights.flatten(), torch.tensor([0.9, 0.1]))
 
 
-@given(SEEDS, SIZES, FIELDS, st.booleans(), st.booleans(), st.sampled_from([1.0, 0.3]))
-def test_equals_pasting_class_by_class(seed, sizes, fields, other_key, partly, opacity):
-    front, back, table, eligible = _case(seed, sizes, fields=fields)
+@given(SEEDS, SIZES, FIELDS, st.booleans(), st.booleans(), st.sampled_from([1.0, 0.3]), st.sampled_from([1, 3, 5]))
+def test_equals_pasting_class_by_class(seed, sizes, fields, other_key, partly, opacity, channels):
+    front, back, table, eligible = _case(seed, sizes, fields=fields, channels=channels)
     options = {
         "key": back.labels if other_key else None,
         "eligible": eligible if partly else None,
@@ -417,7 +417,11 @@ _ONE = "all tensors must lie on one device; got `foreground` on cpu, `background
         (tuple(_clips()), _clips(), _TABLE, {}, TypeError, "`foreground` must be a dastc.Clip; got tuple."),
         (
             _clips(), _WIDER, _TABLE, {}, ValueError,
-            "`background.frames` must have shape (B=2, T=3, 3, H=4, W=5); got (2, 3, 3, 4, 6).",
+            "`background.frames` must have shape (B=2, T=3, C=3, H=4, W=5); got (2, 3, 3, 4, 6).",
+        ),
+        (
+            _clips(), _clips(frames=torch.zeros(2, 3, 1, 4, 5)), _TABLE, {}, ValueError,
+            "`background.frames` must have shape (B=2, T=3, C=3, H=4, W=5); got (2, 3, 1, 4, 5).",
         ),
         (
             _clips(), _clips(labels=torch.zeros(2, 3, 4, 4).long()), _TABLE, {}, ValueError,
