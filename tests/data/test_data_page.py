@@ -12,7 +12,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-
 def test_the_table_of_label_spaces_is_true_and_complete():
     rows = re.findall(r"^\| `([A-Z_0-9]+)` \| (\d+) \| (\d+) \|(.*)\|$", PAGE, re.M)
     said = {name: (int(classes), int(scored), sources.strip()) for name, classes, scored, sources in rows}
-    spaces = {name: getattr(dastc.data, name) for name in dastc.data.__all__}
+    spaces = {name: getattr(dastc.data.spaces, name) for name in dastc.data.spaces.__all__}
     assert said == {
         name: (len(space.names), len(space.scored or space.names), ", ".join(space.raw_ids))
         for name, space in spaces.items()
