@@ -97,11 +97,15 @@ def parse(argv):
 
 def method(text):
     try:
-        call(text)
+        name, given = call(text)
     except (ValueError, SyntaxError) as error:
         raise argparse.ArgumentTypeError(
             f"must be one of {', '.join(RECIPES)}, or such as 'dacs(decay=0.999)'; got {text!r}"
         ) from error
+    _, _, *known = inspect.signature(RECIPES[name]).parameters  # after the model and the number of classes
+    for argument in given:
+        if argument not in known:
+            raise argparse.ArgumentTypeError(f"{name} has no `{argument}`, but {', '.join(known)}; got {text!r}")
     return text
 
 
@@ -219,18 +223,14 @@ def make_model(args, num_classes):
 
 
 def make_recipe(method, model, space, seed):
-    (name, given), recipe = call(method), RECIPES[call(method)[0]]
+    name, given = call(method)
     defaults = {"seed": seed, "ignore_index": space.ignore_index}
-    if recipe is DASTC:
+    if RECIPES[name] is DASTC:
         prefix = "image_model." if isinstance(model, VideoSegmenter) else ""
         aligned = {} if name == "dastc_released" else {"features": f"{prefix}neck"}  # of that, logits
         preset = name.partition("_")[2] or "default"
         defaults |= {"preset": preset, "shallow": f"{prefix}stem", "rare_classes": space.rare, **aligned}
-    known = list(inspect.signature(recipe).parameters)[2:]
-    for argument in given:
-        if argument not in known:
-            raise ValueError(f"--method {method}: {name} has no `{argument}`; it has {', '.join(known)}.")
-    return recipe(model, len(space.names), **(defaults | given))
+    return RECIPES[name](model, len(space.names), **(defaults | given))
 
 
 def batches(method, args, source, target):

@@ -74,7 +74,7 @@ class RunState:
         """Say what is left of a run that stopped."""
         if self.saved is None:
             return "There is no checkpoint."
-        return f"{self.path} holds the {self.saved} steps before: --resume goes on from there."
+        return f"{self.path} holds step {self.saved}: --resume goes on from there."
 
     def _load(self, path: Path) -> tuple[int, float]:
         state = load_checkpoint(path, self.recipe, optimizer=self.optimizer)

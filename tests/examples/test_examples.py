@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def test_adapt_image(capsys):
 
 
 def test_adapt_video_writes_results_panel_and_checkpoints(tmp_path, capsys):
-    methods = ["source_only", "dacs", "tps", "dastc", "dastc(warmup=0)", "dastc_released", "oracle"]
+    methods = ["source_only", "dacs", "tps", "dastc", "dastc(warmup=0)", "dastc_paper", "dastc_released", "oracle"]
     run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path, "--method", *methods)
     rows = json.loads((tmp_path / "result.json").read_text())
     assert [row["method"] for row in rows] == methods
@@ -68,7 +69,7 @@ def test_adapt_video_writes_results_panel_and_checkpoints(tmp_path, capsys):
     table = capsys.readouterr().out
     assert all(method in table for method in methods)
     assert "mIoU" in table
-    assert table.count("steps are warm-up") == 1
+    assert table.count("steps are warm-up") == 2
     assert "dastc: all 3 steps are warm-up on the source; 'dastc(warmup=0)' has none." in table
 
 
@@ -88,7 +89,9 @@ def weights(path):
 
 
 def same(a, b):
-    return a.keys() == b.keys() and all(x is y is None or torch.equal(x, y) for x, y in zip(a.values(), b.values()))  # noqa: B905
+    return a.keys() == b.keys() and all(
+        torch.equal(a[key], b[key]) if torch.is_tensor(a[key]) else a[key] == b[key] for key in a
+    )
 
 
 def test_adapt_video_killed_and_resumed_ends_with_the_same_weights(tmp_path):
@@ -112,13 +115,41 @@ def test_adapt_video_killed_and_resumed_ends_with_the_same_weights(tmp_path):
     assert same(weights(checkpoint), weights(tmp_path / "whole" / checkpoint.name))
 
 
-def test_resume_refuses_other_settings(tmp_path):
+def refused(capsys, name, *arguments):
+    """Return what an example says of bad arguments: a line, and exit code 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        run(name, *arguments)
+    assert stopped.value.code == 2
+    *usage, line = capsys.readouterr().err.splitlines()
+    assert all(one.startswith(("usage:", " ")) for one in usage)
+    return line
+
+
+def test_resume_refuses_other_settings(tmp_path, capsys):
     settings = [*SMALL, "--device", "cpu", "--method", "source_only", "--out", tmp_path]
     run("adapt_video", *settings, "--steps", 2)
-    with pytest.raises(
-        SystemExit, match=r"adapt_video\.py: load_checkpoint: `steps` of .*source_only\.pt must be 4; got 2"
-    ):
-        run("adapt_video", *settings, "--steps", 4, "--resume")
+    said = refused(capsys, "adapt_video", *settings, "--steps", 4, "--resume")
+    assert re.match(r"adapt_video\.py: fit: `steps` must be as it was in .*source_only\.pt, 2; got 4", said)
+
+
+def test_a_run_is_not_replaced_unless_asked_to(tmp_path, capsys):
+    settings = [*SMALL, "--device", "cpu", "--method", "source_only", "--out", tmp_path]
+    run("adapt_video", *settings, "--steps", 2)
+    before = (tmp_path / "result.json").read_bytes()
+    said = refused(capsys, "adapt_video", *settings, "--steps", 3)
+    assert re.match(r"adapt_video\.py: .* already holds a run \(result\.json, panel\.png, source_only\.pt\)", said)
+    assert (tmp_path / "result.json").read_bytes() == before
+    run("adapt_video", *settings, "--steps", 3, "--overwrite")
+    assert json.loads((tmp_path / "result.json").read_text())[0]["steps"] == 3
+
+
+def test_to_resume_where_there_is_nothing_is_to_start(tmp_path, capsys):
+    settings = [*SMALL, "--device", "cpu", "--method", "source_only", "--steps", 2, "--resume"]
+    run("adapt_video", *settings, "--out", tmp_path)
+    assert "source_only.pt does not exist: the run starts from the beginning" in capsys.readouterr().out
+    run("adapt_video", *settings, "--out", tmp_path)
+    assert "from the beginning" not in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -150,16 +181,20 @@ def test_adapt_video_on_camvid_scores_other_sequences_than_it_trains_on(tmp_path
         (["--data", "camvid:nowhere"], r"nowhere"),
         (["--source-seqs", "A"], r"need --data camvid:DIR"),
         (["--device", "cuda"], r"--device cuda needs a GPU"),
+        (["--device", "gpu"], r"--device must be auto, cpu, cuda or another one"),
+        (["--steps", "0"], r"--steps: must be a whole number of at least 1; got '0'"),
+        (["--size", "48", "x"], r"--size: must be a whole number of at least 1; got 'x'"),
+        (["--shift", "9"], r"shift"),
+        (["--resume", "--overwrite"], r"got both --resume and --overwrite"),
     ],
 )
-def test_adapt_video_says_what_is_wrong(tmp_path, arguments, message):
+def test_adapt_video_says_what_is_wrong(tmp_path, arguments, message, capsys):
     if arguments == ["--device", "cuda"] and torch.cuda.is_available():
         arguments, message = ["--data", "camvid:"], r"--data must be"
-    with pytest.raises(SystemExit, match=message):
-        run("adapt_video", *arguments, "--out", tmp_path)
+    assert re.search(message, refused(capsys, "adapt_video", *arguments, "--out", tmp_path))
 
 
-@pytest.mark.parametrize("method", ["dast", "dastc(False)", "dastc(memory=)", "dastc(memory=no)", "dastc().x", ""])
+@pytest.mark.parametrize("method", ["dast", "dastc(False)", "dastc(warmup=)", "dastc(warmup=no)", "dastc().x", ""])
 def test_adapt_video_refuses_a_misspelt_method(method, capsys):
     with pytest.raises(SystemExit):
         run("adapt_video", "--method", method)
@@ -168,7 +203,7 @@ def test_adapt_video_refuses_a_misspelt_method(method, capsys):
     assert f"got {method!r}" in said
 
 
-def test_adapt_video_takes_what_other_methods_are_made_of(tmp_path):
+def test_adapt_video_takes_what_other_methods_are_made_of(tmp_path, capsys):
     def score(name, *more):
         run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path / name, "--method", "dacs", *more)
         return json.loads((tmp_path / name / "result.json").read_text())[0]["per_class"]
@@ -178,12 +213,12 @@ def test_adapt_video_takes_what_other_methods_are_made_of(tmp_path):
     assert plain != score("rare", "--rare", 0.05)
     assert plain != score("scales", "--scales", 1, 0.5)
     assert batch != score("statistics", "--norm", "batch", "--adapt-statistics")
-    with pytest.raises(SystemExit, match="--adapt-statistics needs --norm batch; got --norm group"):
-        score("group", "--adapt-statistics")
-    with pytest.raises(SystemExit, match=r"--scales must be above 0; got \[1\.0, 0\.0\]"):
-        score("none", "--scales", 1, 0)
-    with pytest.raises(SystemExit, match="--scales needs a model of single images; got --video"):
-        score("none", "--scales", 1, 0.5, "--video")
+    for wrong, message in (
+        (["--adapt-statistics"], "--adapt-statistics needs --norm batch; got --norm group"),
+        (["--scales", 1, 0], "--scales must be above 0; got [1.0, 0.0]"),
+        (["--scales", 1, 0.5, "--video"], "--scales needs a model of single images; got --video"),
+    ):
+        assert message in refused(capsys, "adapt_video", *SMALL, "--out", tmp_path / "none", *wrong)
     assert not list(tmp_path.glob("none/*.pt"))  # before anything was trained
 
 
@@ -202,17 +237,18 @@ def test_adapt_video_trains_a_video_model_that_another_script_can_use(tmp_path):
     assert len(list((tmp_path / "seen").glob("**/*.png"))) == 2
 
 
-def test_adapt_video_takes_arguments_of_the_recipe(tmp_path):
-    methods = ["dacs", "dacs(decay=0.5)", "oracle(seed=3)", 'dastc(align="none", memory=False)']
+def test_adapt_video_takes_arguments_of_the_recipe(tmp_path, capsys):
+    methods = ["dacs", "dacs(decay=0.5)", "oracle(seed=3)", 'dastc(warmup=0, preset="paper")']
     run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path, "--method", *methods)
     assert [row["method"] for row in json.loads((tmp_path / "result.json").read_text())] == methods
-    names = {"dacs.pt", "dacs_decay=0.5.pt", "oracle_seed=3.pt", "dastc_align=_none_memory=False.pt"}
+    names = {"dacs.pt", "dacs_decay=0.5.pt", "oracle_seed=3.pt", "dastc_warmup=0_preset=_paper.pt"}
     assert {file.name for file in tmp_path.glob("*.pt")} == names
-    with pytest.raises(SystemExit, match=r"--method dastc\(memry=False\): DASTC: `memry` is no part of the method"):
-        run("adapt_video", *SMALL, "--out", tmp_path, "--method", "dastc(memry=False)")
+    said = refused(capsys, "adapt_video", *SMALL, "--out", tmp_path / "none", "--method", "dacs", "dastc(warmpu=1)")
+    assert "--method: dastc has no `warmpu`, but preset, features, shallow," in said
+    assert not (tmp_path / "none").exists()
 
 
-def test_a_sequence_cannot_be_source_and_target(tmp_path, camvid):
+def test_a_sequence_cannot_be_source_and_target(tmp_path, camvid, capsys):
     arguments = ["--data", f"camvid:{camvid}", "--source-seqs", "day", "--target-seqs", "day", "--out", tmp_path / "o"]
-    with pytest.raises(SystemExit, match=r"--source-seqs must not be targets or scored, too; got \['day'\] in both"):
-        run("adapt_video", *arguments)
+    said = refused(capsys, "adapt_video", *arguments)
+    assert "--source-seqs must not be targets or scored, too; got ['day'] in both" in said
