@@ -21,18 +21,15 @@ from example import load_example
 from score_figures import save
 from tqdm import tqdm
 
-from dastc.adapt import class_geometry, disagreement, label_quality, labelled_by, loss_gradients, pasted_shares
-from dastc.adapt.steps import reweighted
+from dastc.adapt import TeacherLabels
+from dastc.diagnosis import class_geometry, disagreement, label_quality, loss_gradients, pasted_shares
+from dastc.training import in_order
+from dastc.training.records import commit, device_name, versions, write_json
+from dastc.training.train_step import TrainStep
 
 ROOT = Path(__file__).parents[1]
-# what led to the warm-up, without it, and what the default is now
-METHODS = (
-    "dacs",
-    "dastc(both_frames=True,align='infonce',match_histograms=False,warmup=0,class_prior=0.0)",
-    "dastc(both_frames=True,align='infonce',match_histograms=False,warmup=0,class_prior_grid=(1,1))",
-    "dastc",
-)
-WATCHED = ("dacs", "dastc", "dastc_released")
+METHODS = ("dacs", "dastc")  # the records hold two more, of recipes that are gone: what led to the warm-up
+WATCHED = ("dacs", "dastc", "dastc_paper", "dastc_released")
 RULES = ("none", "warped", "averaged")
 
 
@@ -45,7 +42,7 @@ def main(argv=None):
             if method not in records:
                 records[method] = watch(example, method, args)
                 args.records.parent.mkdir(parents=True, exist_ok=True)
-                example.write_json(args.records, records)
+                write_json(args.records, records)
     args.figures.mkdir(parents=True, exist_ok=True)
     draw_labels(records, args.figures / "labels.svg")
     draw_rules(records, args.figures / "rules.svg")
@@ -79,52 +76,53 @@ def watch(example, method, ours):
     given = ["--method", method, "--split", "val", "--eval-clips", "24", "--steps", str(ours.steps)]
     args = example.parse([*given, "--seed", str(ours.seed), *ours.settings])
     source, target, scored = example.datasets(args)
-    seen = {"source": list(example.batches(source, most=24)), "target": list(example.batches(scored))}
+    seen = {"source": list(in_order(source, 4, most=24)), "target": list(in_order(scored, 4))}
     recipe, optimizer = example.prepare(method, args, source.clips.label_space)
+    batches = example.batches(method, args, source, target)
+    step = TrainStep(recipe, optimizer, schedule=example.schedule(args))
     looks = []
-    for step in tqdm(range(args.steps), desc=method):
-        clips = example.next_clips(args, step, source, target, method)
-        if step % ours.every == 0 or step == args.steps - 1:
-            looks.append({"step": step, **look(recipe, seen, clips)})
-        example.train_step(recipe, optimizer, clips, args, step)
+    for number in tqdm(range(args.steps), desc=method):
+        clips = [domain[number] for domain in batches]
+        if number % ours.every == 0 or number == args.steps - 1:
+            looks.append({"step": number, **look(recipe, seen, clips)})
+        step(number, *clips)
     return {
         "looks": looks, "names": list(source.clips.label_space.names), "seed": args.seed, "steps": args.steps,
-        "command": f"python benchmarks/diagnosis.py --methods '{method}'", "versions": example.versions(),
-        "device": example.device_name(torch.device("cpu")), "commit": example.commit(),
+        "command": f"python benchmarks/diagnosis.py --methods '{method}'", "versions": versions(),
+        "device": device_name(torch.device("cpu")), "commit": commit(),
     }  # fmt: skip
 
 
 def look(recipe, seen, clips):
     """Measure everything on clips that are not trained on; gradients and pasted shares on the step's own."""
-    parts = getattr(recipe, "parts", recipe)  # DASTC keeps its switches together
-    adjust = recipe.class_prior if getattr(parts, "class_prior", 0) else None
-    was = recipe.training
+    was, classes, labels = recipe.training, recipe.num_classes, recipe.labels
     recipe.eval()  # looking must not be counted by the class prior
-    classes, weights = recipe.num_classes, []
-    for clip in seen["target"]:
-        labelled = labelled_by(recipe.teacher, clip, cross_frame=getattr(parts, "cross_frame", "none"), adjust=adjust)
-        weights.append(reweighted(labelled, parts.weighting, threshold=parts.threshold).weights.mean())
-    labels = {
-        rule: label_quality(recipe.teacher, seen["target"], classes, cross_frame=rule, threshold=parts.threshold)
-        for rule in RULES
-    }
-    used = label_quality(
-        recipe.teacher,
-        seen["target"],
-        classes,
-        cross_frame=getattr(parts, "cross_frame", "none"),
-        threshold=parts.threshold,
-        adjust=adjust,
-    )
+    with torch.no_grad():
+        weights = [labels(clip._replace(labels=None)).clip.weights.mean() for clip in seen["target"]]
+    quality = partial(label_quality, labels.teacher, seen["target"], classes, threshold=labels.threshold)
+    of_rules = {rule: quality(cross_frame=rule) for rule in RULES}
+    used = quality(cross_frame=labels.cross_frame, adjust=labels.adjust)
     geometry = class_geometry(recipe.model, "neck", seen["source"], seen["target"], classes)
-    differs = disagreement(recipe.teacher, seen["target"], classes)
+    differs = disagreement(labels.teacher, seen["target"], classes)
     recipe.train(was)
     source, target = clips
-    return {
-        "labels": labels, "used": used, "disagreement": differs, "weight": float(torch.stack(weights).mean()),
+    fusion = next(view.fusion for view in recipe.views if hasattr(view, "fusion"))
+    return plain({
+        "labels": of_rules, "used": used, "disagreement": differs, "weight": float(torch.stack(weights).mean()),
         "geometry": geometry, "gradients": loss_gradients(recipe, source, target),
-        "pasted": pasted_shares(recipe.fusion, source, labelled_by(recipe.teacher, target), classes),
-    }  # fmt: skip
+        "pasted": pasted_shares(fusion, source, own_labels(labels.teacher, target), classes),
+    })  # fmt: skip
+
+
+def own_labels(teacher, clip):
+    return TeacherLabels(teacher)(clip).clip
+
+
+def plain(value):
+    """Turn named tuples into dicts, as JSON would make lists of them."""
+    if hasattr(value, "_asdict"):
+        return plain(value._asdict())
+    return {name: plain(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def curve(axis, records, value, **style):

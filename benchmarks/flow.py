@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import score_tables
 import torch
-from example import load_example
 from matplotlib.colors import hsv_to_rgb
 from PIL import Image
 from tqdm import tqdm
 
 from dastc.data import DISFlow, StreetClips, to_rgb
 from dastc.functional import flow_consistency
+from dastc.training.records import commit, device_name, versions, write_json
 from dastc.viz import side_by_side
 
 ROOT = Path(__file__).parents[1]
@@ -35,13 +35,12 @@ def main(argv=None):
     args = parse(argv)
     if not args.table:
         rows = [row for domain in ("source", "target") for row in measure(domain, args)]
-        example = load_example()
         about = {
-            "clips": args.clips, "size": list(args.size), "versions": example.versions() | {"opencv": opencv()},
-            "device": example.device_name(torch.device("cpu")), "commit": example.commit(),
+            "clips": args.clips, "size": list(args.size), "versions": versions() | {"opencv": opencv()},
+            "device": device_name(torch.device("cpu")), "commit": commit(),
         }  # fmt: skip
         args.results.parent.mkdir(parents=True, exist_ok=True)
-        example.write_json(args.results, {"about": about, "rows": rows})
+        write_json(args.results, {"about": about, "rows": rows})
         args.figure.parent.mkdir(parents=True, exist_ok=True)
         draw(args)
     if not args.results.exists():

@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 import PIL
 import torch
-from example import load_example
 from meters import cpu_name
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -36,6 +35,7 @@ import dastc
 from dastc import stack_clips
 from dastc.data import FolderClips, StreetClips, to_rgb, write_flow
 from dastc.data.spaces import STREET
+from dastc.training.records import commit
 
 SIZE = (512, 1024)
 CASES = {
@@ -63,7 +63,7 @@ def main(argv=None):
         "pictures": "StreetClips with noise" if args.pictures is None else args.pictures.name,
         "versions": {"dastc": dastc.__version__, "torch": torch.__version__, "pillow": PIL.__version__},
         "command": " ".join(["python benchmarks/loading.py", *sys.argv[1:]]), "rounds": args.rounds,
-        "commit": load_example().commit(),
+        "commit": commit(),
     }  # fmt: skip
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(report, indent=1) + "\n")

@@ -15,13 +15,13 @@ import sys
 from pathlib import Path
 
 import score_tables
-import torch
 from accuracy import ROOT, TABLES, folder
 from example import load_example
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from dastc.adapt import LabelFreeScores, evaluate_without_labels
+from dastc.adapt import LabelFreeScores, evaluate_without_labels, load_model
+from dastc.training import in_order
 
 # a good model has little entropy, much of the others
 BETTER = {"entropy": -1, "diversity": 1, "consistency": 1, "density": 1}
@@ -71,21 +71,15 @@ def fill(args, rows):
         given = example.parse([*settings, "--split", "val", "--eval-clips", str(args.clips)])
         if settings not in batches:
             clips = example.datasets(given)[2]
-            batches[settings] = [clip._replace(labels=None) for clip in example.batches(clips)]
+            batches[settings] = [clip._replace(labels=None) for clip in in_order(clips, 4)]
         classes = len(row["per_class"])
         model = example.make_model(given, classes)
-        model.load_state_dict(weights(path))
+        load_model(path, model)
         scores = evaluate_without_labels(model, batches[settings], classes)
         # a collapsed model may have no score: JSON knows no NaN
         named = {name: None if value != value else round(value, 4) for name, value in scores._asdict().items()}
         rows.append({"method": row["method"], "seed": row["seed"], "miou": row["miou"], **named})
     return rows
-
-
-def weights(path):
-    """Return the student's weights alone; what else a recipe remembers is not needed."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["state"]
-    return {key.removeprefix("model."): value for key, value in state.items() if key.startswith("model.")}
 
 
 def means(rows):
