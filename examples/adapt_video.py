@@ -2,10 +2,10 @@
 
     python examples/adapt_video.py
     python examples/adapt_video.py --data camvid:path/to/camvid --method source_only dastc
-    python examples/adapt_video.py --method dastc "dastc(warmup=0)" "dacs(decay=0.999)"
+    python examples/adapt_video.py --method dastc "dastc(warmup=0)" "dastc(without='align')" "dacs(decay=0.999)"
 
-A method may be given arguments of its recipe, as in a call. Writes DIR/result.json, DIR/panel.png and a checkpoint for
-each method. Interrupted, it goes on with --resume.
+A method may be given arguments of its recipe, as in a call, and dastc parts to leave out. Writes DIR/result.json,
+DIR/panel.png and a checkpoint for each method. Interrupted, it goes on with --resume.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from dastc.functional import pseudo_labels
 from dastc.models import MultiScale, TinySegmenter, VideoSegmenter
 from dastc.training import StepBatches, claim, fit, in_order, polynomial
 from dastc.training.command_line import add_run_arguments, names, positive, reported
+from dastc.training.leaving_out import dastc_without
 from dastc.training.progress import say
 from dastc.training.ranks import device_of
 from dastc.training.records import classes_of, commit, device_name, versions, write_json
@@ -103,6 +104,7 @@ def method(text):
             f"must be one of {', '.join(RECIPES)}, or such as 'dacs(decay=0.999)'; got {text!r}"
         ) from error
     _, _, *known = inspect.signature(RECIPES[name]).parameters  # after the model and the number of classes
+    known += ["without"] if RECIPES[name] is DASTC else []
     for argument in given:
         if argument not in known:
             raise argparse.ArgumentTypeError(f"{name} has no `{argument}`, but {', '.join(known)}; got {text!r}")
@@ -135,6 +137,8 @@ def run(args):
     files = ["result.json", "panel.png", *(f"{file_name(method)}.pt" for method in methods)]
     claim(args.out, files, resume=args.resume, overwrite=args.overwrite)
     source, target, scored = datasets(args)
+    for method in methods:
+        prepare(method, args, source.clips.label_space)  # a wrong argument of the last one, before the first is trained
     results, models = [], {}
     for method in methods:
         model, seconds = train(method, args, source, target, scored, device)
@@ -230,6 +234,7 @@ def make_recipe(method, model, space, seed):
         aligned = {} if name == "dastc_released" else {"features": f"{prefix}neck"}  # of that, logits
         preset = name.partition("_")[2] or "default"
         defaults |= {"preset": preset, "shallow": f"{prefix}stem", "rare_classes": space.rare, **aligned}
+        return dastc_without(given.pop("without", ()), model, len(space.names), **(defaults | given))
     return RECIPES[name](model, len(space.names), **(defaults | given))
 
 

@@ -16,18 +16,19 @@ from pathlib import Path
 import torch
 from torch.utils.data import Subset
 
-from dastc.adapt import DACS, DASTC, TPS, Alignment, Recipe, SourceOnly, dastc_parts, evaluate
+from dastc.adapt import DACS, TPS, SourceOnly, evaluate
 from dastc.data import DISFlow, FlowCache, FolderClips, SkipBroken
 from dastc.losses import CentroidAlignmentLoss
 from dastc.models import VideoSegmenter, freeze, parameter_groups, taps_of
 from dastc.models.import_path import model_from
 from dastc.training import StepBatches, claim, fit, in_order, polynomial, ranks, together
 from dastc.training.command_line import add_run_arguments, any_number, mapping, names, positive, reported
+from dastc.training.leaving_out import PARTS, dastc_without
 from dastc.training.progress import say
 from dastc.training.ranks import rank, world
 from dastc.training.records import append_row, classes_of, read_rows
 
-RECIPES = {"dastc": DASTC, "dacs": DACS, "tps": TPS, "source_only": SourceOnly}
+BASELINES = {"dacs": DACS, "tps": TPS, "source_only": SourceOnly}
 ALIGN = ("none", "infonce", "cdd", "mmd", "margin")
 # what may differ when a run goes on
 FREE = (
@@ -69,13 +70,14 @@ def parse(argv):
     model.add_argument("--video", action="store_true", help="fuse the scores of neighbouring frames along the flow")
     model.add_argument("--preset", choices=("default", "paper", "released"), default="default", help="of dastc")
     model.add_argument("--align", choices=ALIGN, help="what brings classes together; as in the preset if not given")
+    model.add_argument("--without", nargs="+", choices=PARTS, default=[], help="parts of dastc to leave out")
     model.add_argument("--features", metavar="NAME", help="submodule to align; known for the models of docs/models.md")
     model.add_argument("--shallow", metavar="NAME", help="submodule to fuse, of the other presets; known likewise")
     model.add_argument("--freeze", nargs="+", default=[], metavar="NAME", help="submodules that stay as they are")
     model.add_argument("--factors", type=mapping(str, (int, float), "'{\"head\": 10}'"), default={}, metavar="DICT",
                        help="of --lr: '{\"head\": 10}'")  # fmt: skip
     train = parser.add_argument_group("training")
-    train.add_argument("--method", choices=RECIPES, default="dastc")
+    train.add_argument("--method", choices=("dastc", *BASELINES), default="dastc")
     train.add_argument("--steps", type=positive, default=20_000)
     train.add_argument("--batch", type=positive, default=2, help="clips of each domain, in each process")
     train.add_argument("--accumulate", type=positive, default=1, metavar="N", help="parts of a batch, to save memory")
@@ -94,6 +96,8 @@ def run(args, device):
         raise ValueError(f"--accumulate must divide --batch, {args.batch}; got {args.accumulate}.")
     if args.target_labels and args.method == "source_only":
         raise ValueError("--target-labels needs a method that learns from the target; got --method source_only.")
+    if args.without and args.method != "dastc":
+        raise ValueError(f"--without leaves out parts of --method dastc; got --method {args.method}.")
     claim(args.out, ["last.pt", "scores.jsonl", "tensorboard"], resume=args.resume, overwrite=args.overwrite)
     source, target, scored = (clips_of(args, name) for name in ("source", "target", "scored"))
     with together():
@@ -152,18 +156,17 @@ def make_recipe(args, model, space):
     classes, common = len(space.names), {"seed": args.seed, "ignore_index": space.ignore_index}
     if args.method != "dastc":
         say(f"{args.method} on {type(model).__name__}")
-        return RECIPES[args.method](model, classes, **common)
-    features = args.features or (None if args.align == "none" else known_tap(model, "features"))
+        return BASELINES[args.method](model, classes, **common)
+    left_out = {*args.without, *(("align",) if args.align == "none" else ())}
+    features = args.features or (None if "align" in left_out else known_tap(model, "features"))
     shallow = args.shallow or (None if args.preset == "default" else known_tap(model, "shallow"))
-    objective = None if args.align in (None, "none") else CentroidAlignmentLoss(args.align)
-    names = {"preset": args.preset, "features": features, "shallow": shallow, "objective": objective}
-    aligning = "nothing" if args.align == "none" else features or "logits"
+    objective = CentroidAlignmentLoss(args.align) if args.align not in (None, "none") else None
+    aligning = "nothing" if "align" in left_out else features or "logits"
     say(f"dastc on {type(model).__name__}, aligning {aligning}")
-    if args.align != "none":
-        return DASTC(model, classes, warmup=args.warmup, **names, **common)
-    parts = dastc_parts(model, classes, **names, **common) | {"warmup": args.warmup}
-    parts["terms"] = [term for term in parts["terms"] if not isinstance(term, Alignment)]
-    return Recipe(model, classes, **parts, **common)
+    return dastc_without(
+        left_out, model, classes, preset=args.preset, features=features, shallow=shallow, warmup=args.warmup,
+        objective=objective, **common,
+    )  # fmt: skip
 
 
 def known_tap(model, kind):

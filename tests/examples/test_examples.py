@@ -238,14 +238,17 @@ def test_adapt_video_trains_a_video_model_that_another_script_can_use(tmp_path):
 
 
 def test_adapt_video_takes_arguments_of_the_recipe(tmp_path, capsys):
-    methods = ["dacs", "dacs(decay=0.5)", "oracle(seed=3)", 'dastc(warmup=0, preset="paper")']
+    methods = ["dacs", "dacs(decay=0.5)", "oracle(seed=3)", "dastc(without='align', warmup=0)"]
     run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path, "--method", *methods)
     assert [row["method"] for row in json.loads((tmp_path / "result.json").read_text())] == methods
-    names = {"dacs.pt", "dacs_decay=0.5.pt", "oracle_seed=3.pt", "dastc_warmup=0_preset=_paper.pt"}
+    names = {"dacs.pt", "dacs_decay=0.5.pt", "oracle_seed=3.pt", "dastc_without=_align_warmup=0.pt"}
     assert {file.name for file in tmp_path.glob("*.pt")} == names
     said = refused(capsys, "adapt_video", *SMALL, "--out", tmp_path / "none", "--method", "dacs", "dastc(warmpu=1)")
     assert "--method: dastc has no `warmpu`, but preset, features, shallow," in said
     assert not (tmp_path / "none").exists()
+    said = refused(capsys, "adapt_video", *SMALL, "--out", tmp_path / "none", "--method", "dacs", "dacs(decay=7)")
+    assert "`decay` must lie in [0, 1]; got 7" in said
+    assert not list((tmp_path / "none").iterdir())
 
 
 def test_a_sequence_cannot_be_source_and_target(tmp_path, camvid, capsys):

@@ -105,6 +105,8 @@ def test_dastc_is_what_is_asked_for(tree, tmp_path):
     without = made(tree, tmp_path, align="none", preset="paper", warmup=7)
     assert not any(isinstance(term, Alignment) for term in without.terms)
     assert without.warmup == 7
+    bare = made(tree, tmp_path, "--without", "class_prior", "histograms")
+    assert (bare.prepare, bare.labels.adjust, len(bare.terms)) == (None, None, 2)
     assert type(made(tree, tmp_path, method="dacs")).__name__ == "DACS"
 
 
@@ -228,6 +230,12 @@ def refused(capsys, *arguments):
         ({"features": "nekc"}, [], r"'neck'"),
         ({"flow": "folder"}, [], r"--source-flow and --flow folder need each other; got --flow folder and None"),
         ({}, ["--resume", "--overwrite"], r"got both --resume and --overwrite"),
+        (
+            {"method": "dacs"},
+            ["--without", "align"],
+            r"--without leaves out parts of --method dastc; got --method dacs",
+        ),
+        ({"preset": "paper", "shallow": "stm"}, [], r"'stem'"),
         ({"accumulate": 3}, [], r"--accumulate must divide --batch, 2; got 3"),
         ({"label_map": "{'0': 0}"}, [], r"--label-map: must be a dict such as '\{7: 0, 26: 1\}'; got"),
         ({"model_args": "width=64"}, [], r"--model-args: must be a dict such as '\{\"width\": 64\}'; got 'width=64'"),
