@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dastc._core.compiling import left_eager
 from dastc.clip import Clip, map_clip
 
 __all__ = ["ClipTemplate"]
@@ -28,10 +29,13 @@ class ClipTemplate(nn.Module):
         super().__init__()
         self._kept: Clip | None = None
 
+    @left_eager
     @torch.no_grad()
     def swap(self, clip: Clip) -> Clip | None:
         """Return what was kept, and keep ``clip``; a clip of another size than before finds nothing kept."""
-        before, self._kept = self._kept, map_clip(clip, lambda x: x.detach().clone())
+        before = self._kept
+        if self.training:
+            self._kept = map_clip(clip, lambda x: x.detach().clone())
         if before is None or before.frames.shape != clip.frames.shape:
             return None
         return before.to(clip.frames.device)

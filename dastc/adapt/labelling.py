@@ -91,8 +91,8 @@ class TeacherLabels(nn.Module):
         self.teacher.update()
 
     def see(self, source: Clip) -> None:
-        """Let a class prior count what the source shows; every step does, whether the target is labelled or not."""
-        if isinstance(self.adjust, ClassPrior) and source.labels is not None:
+        """Let a class prior count what the source shows: every step of training, in the warm-up too."""
+        if self.training and isinstance(self.adjust, ClassPrior) and source.labels is not None:
             self.adjust.see(source.labels)
 
     def forward(self, target: Clip, known: Tensor | None = None) -> Labelled:
@@ -176,7 +176,7 @@ def labelled_by(
     check_choice("labelled_by", "cross_frame", cross_frame, get_args(CrossFrame))
     batch, time = clip.frames.shape[:2]
     size = (clip.frames.shape[-2], clip.frames.shape[-1])
-    logits = segment(teacher, clip)
+    logits = segment(teacher, clip, getattr(adjust, "num_classes", None))
     if adjust is not None:
         logits = adjust(logits)
     if cross_frame == "none" or clip.flow is None or time == 1:

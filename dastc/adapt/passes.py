@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from dastc._core.compiling import left_eager, orchestrates
 from dastc.adapt.steps import concatenated, is_video, segment
 from dastc.adapt.views import View
 from dastc.clip import Clip
@@ -50,6 +51,7 @@ class Pass(NamedTuple):
     alike: Tensor | None = None
 
 
+@orchestrates
 def run_passes(
     model: nn.Module,
     views: Sequence[View],
@@ -66,8 +68,9 @@ def run_passes(
     out: list[Pass] = []
     for group in _groups(views, passes):
 
+        @orchestrates
         def run(*_: Tensor, group: Sequence[View] = group) -> list[Pass]:
-            mixing = {tap: partial(_mixed, tap, group, wanted, kept) for tap in {tap for tap, _ in wanted}}
+            mixing = {tap: partial(_mixed, tap, group, wanted, kept) for tap in taps if tap not in read or wanted}
             return _run(model, group, taps, read, mixing, num_classes)
 
         # checkpoint() is given the frames, of whose device it keeps the random state
@@ -78,6 +81,7 @@ def run_passes(
     return {one.name: one for one in out}
 
 
+@left_eager
 def _groups(views: Sequence[View], passes: Passes) -> list[list[View]]:
     """Return the batches in which views pass; one that needs the features of a later one shares its batch."""
     groups: list[list[View]] = []
@@ -95,6 +99,7 @@ def _fit(one: Clip, other: Clip) -> bool:
     return one.frames.shape[1:] == other.frames.shape[1:] and (one.flow is None) == (other.flow is None)
 
 
+@orchestrates
 def _run(
     model: nn.Module,
     group: Sequence[View],
@@ -123,6 +128,7 @@ def _run(
     ]  # fmt: skip
 
 
+@left_eager
 def _mixed(
     tap: str, group: Sequence[View], wanted: set[tuple[str, str]], kept: dict[tuple[str, str], Tensor], features: Tensor
 ) -> Tensor:
@@ -140,10 +146,12 @@ def _mixed(
     return torch.cat(parts) if len(group) > 1 else parts[0]
 
 
+@left_eager
 def _split(x: Tensor, sizes: list[int]) -> list[Tensor]:
     return list(torch.split(x, sizes)) if len(sizes) > 1 else [x]
 
 
+@left_eager
 def _current(one: Pass) -> Pass:
     """Train on the current frame alone: the video model has seen the others."""
     return one._replace(

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_choice
+from dastc._core.compiling import left_eager, left_out, orchestrates
+from dastc._core.distributed import batch_rand
+from dastc._core.optimizer_steps import hear_of_steps, heard_of_step
 from dastc._core.wrappers import averages_gradients
 from dastc.adapt.fitting import check_parts, named
 from dastc.adapt.labelling import TeacherLabels, TrueLabels
 from dastc.adapt.passes import Pass, Passes, run_passes
-from dastc.adapt.steps import augmented, check_pair, is_video
+from dastc.adapt.steps import check_pair, is_video
 from dastc.adapt.teacher import Teacher
 from dastc.adapt.terms import Segmentation
 from dastc.adapt.views import Clean, View
@@ -22,6 +25,7 @@ from dastc.models import FeatureTap
 
 __all__ = ["Recipe"]
 
+left_out(batch_rand)  # draws on the host
 _IDLE = 100  # steps in training without a change of the weights, after which something must be wrong
 
 
@@ -131,6 +135,7 @@ class Recipe(nn.Module):
         self._seen: tuple[int, ...] | None = None
         self._pending, self._idle = True, 0
 
+    @orchestrates
     def forward(
         self, source: Clip, target: Clip | None = None, *, target_labels: Tensor | None = None
     ) -> dict[str, Tensor]:
@@ -145,8 +150,16 @@ class Recipe(nn.Module):
         losses: dict[str, Tensor] = {}
         passes = self._through(views)
         for term in self.terms[:1] if self.warming else self.terms:
-            losses |= term(passes)
-        return losses | {"total": torch.stack(list(losses.values())).sum()}
+            found = term(passes)
+            if twice := [name for name in found if name in losses or name == "total"]:
+                raise ValueError(
+                    f"{type(self).__name__}.step: `terms` must give losses of names of their own; got {twice} more "
+                    "than once. Put a Module around one of them that gives its loss another name."
+                )
+            losses |= found
+        # the first step of shared patches has nothing to align
+        nothing = [one.logits.sum() * 0 for one in passes.values()] if not losses else []
+        return losses | {"total": torch.stack([*losses.values(), *nothing]).sum()}
 
     def step(
         self, source: Clip, target: Clip | None = None, *, target_labels: Tensor | None = None
@@ -155,17 +168,20 @@ class Recipe(nn.Module):
         losses: dict[str, Tensor] = self(source, target, target_labels=target_labels)
         return losses
 
-    @torch._dynamo.disable  # type: ignore[untyped-decorator]
+    @left_eager
     def update(self, *, force: bool = False) -> bool:
         """Let the teacher and the warm-up follow the student's weights, if these have changed; return whether they had.
 
         Calling it after ``optimizer.step()`` is allowed and needed nowhere: the next call of the recipe does the same.
-        ``force`` is for what changes weights without PyTorch's knowledge, by way of ``.data`` or a captured graph.
+        ``force`` is for what changes weights without an optimizer and without PyTorch's knowledge, by way of ``.data``
+        or a captured graph.
         """
-        now = tuple(p._version for p in self.model.parameters())
-        if not (force or self._pending or now != self._seen):
+        changed = self._has_changed()
+        self._seen = tuple(p._version for p in self.model.parameters())
+        hear_of_steps(self)
+        if not (force or changed):
             return False
-        self._seen, self._pending, self._idle = now, False, 0
+        self._pending, self._idle = False, 0
         self.updates += 1
         self.warming = self.updates <= self.warmup
         if isinstance(self.labels, TeacherLabels):
@@ -179,20 +195,24 @@ class Recipe(nn.Module):
 
     def get_extra_state(self) -> dict[str, int]:
         """Return how often the weights have changed, and whether they have since the last step."""
-        now = tuple(p._version for p in self.model.parameters())
-        return {"updates": self.updates, "pending": int(self._pending or now != self._seen)}
+        return {"updates": self.updates, "pending": int(self._has_changed())}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Go on from there."""
         self.updates, self._pending, self._seen = int(state["updates"]), bool(state["pending"]), None
+        hear_of_steps(self)
         self.warming = self.updates < self.warmup + (not self._pending)
 
-    @torch._dynamo.disable  # type: ignore[untyped-decorator]
+    def _has_changed(self) -> bool:
+        if self._pending or heard_of_step(self):
+            return True
+        # without a sight of them, the weights are as they were restored or copied
+        return self._seen is not None and self._seen != tuple(p._version for p in self.model.parameters())
+
+    @left_eager
     def _follow_student(self) -> None:
         if not self.training:
             return
-        if self._seen is None and not self._pending:  # restored, or copied, between two changes
-            self._seen = tuple(p._version for p in self.model.parameters())
         if self.updates == 0 and not averages_gradients(self.model):
             warnings.warn(
                 f"{type(self).__name__}: there are several ranks, and nothing that averages their gradients, so their "
@@ -204,10 +224,11 @@ class Recipe(nn.Module):
             if self._idle == _IDLE:
                 warnings.warn(
                     f"{type(self).__name__}: the student's weights have not changed for {_IDLE} steps, so neither has "
-                    "the teacher. If your optimizer writes to `.data`, call recipe.update(force=True) after its step.",
+                    "the teacher. If something writes to their `.data`, call recipe.update(force=True) after it.",
                     stacklevel=5,
                 )
 
+    @orchestrates
     def _views(self, source: Clip, target: Clip | None, known: Tensor | None) -> list[View]:
         if self.warming:
             return self._warm(source, target)  # type: ignore[no-any-return]
@@ -215,25 +236,27 @@ class Recipe(nn.Module):
         views = [view for part in self.views for view in part(source, clip, confidence)]
         return views or self._warm(source, target)
 
+    @orchestrates
     def _through(self, views: list[View]) -> dict[str, Pass]:
         return run_passes(
             self.model,
-            [self._shown(view) for view in views],
+            [self._shown(view, self.augment(view.clip.frames)) for view in views],
             self._taps,
-            read=() if self.warming else self._read,
+            read=self._read,
             num_classes=self.num_classes,
             all_frames=self.all_frames,
             passes=self.passes,
         )
 
-    def _shown(self, view: View) -> View:
-        clip = augmented(self.augment, view.clip)
+    @left_eager
+    def _shown(self, view: View, frames: Tensor) -> View:
         if view.hidden is not None:
-            clip = clip._replace(frames=clip.frames.masked_fill(view.hidden.unsqueeze(2), 0))
-        view = view._replace(clip=clip)
+            frames = frames.masked_fill(view.hidden.unsqueeze(2), 0)
+        view = view._replace(clip=view.clip._replace(frames=frames))
         # a video model sees every frame, even where only the current one is trained on
         return view if self.all_frames or is_video(self.model) else view.last()
 
+    @left_eager
     def _checked(self, source: Clip, target: Clip | None) -> tuple[Clip, Clip | None]:
         caller = f"{type(self).__name__}.step"
         if self.labels is None and self.prepare is None:

@@ -1,19 +1,20 @@
 """What the parts of a recipe are made of: a few functions on clips and models."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from dastc._core.checks import check_shape
+from dastc._core.compiling import left_eager
 from dastc._core.wrappers import unwrapped
 from dastc.adapt.teacher import Teacher
 from dastc.clip import Clip, check_clip
 from dastc.functional import upsampled_cross_entropy
 from dastc.models import VideoSegmenter, logits_of
 
-__all__ = ["augmented", "check_pair", "concatenated", "is_video", "segment", "segmentation_loss"]
+__all__ = ["check_pair", "concatenated", "is_video", "segment", "segmentation_loss"]
 
 
 def is_video(model: nn.Module) -> bool:
@@ -46,6 +47,7 @@ def segmentation_loss(logits: Tensor, clip: Clip, *, ignore_index: int = 255) ->
     )
 
 
+@left_eager
 def concatenated(clips: Sequence[Clip]) -> Clip:
     """Join clips along the batch axis; flow only if all have it, weights of 1 where some clips have none."""
     flows = [clip.flow for clip in clips if clip.flow is not None]
@@ -61,11 +63,6 @@ def concatenated(clips: Sequence[Clip]) -> Clip:
 
 def _weights(clip: Clip) -> Tensor:
     return torch.ones_like(clip.frames[:, :, 0]) if clip.weights is None else clip.weights
-
-
-def augmented(augment: Callable[[Tensor], Tensor], clip: Clip) -> Clip:
-    """Change the look of a clip's frames."""
-    return clip._replace(frames=augment(clip.frames))
 
 
 def check_pair(caller: str, source: Clip, target: Clip) -> tuple[Clip, Clip]:

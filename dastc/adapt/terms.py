@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least
+from dastc._core.compiling import left_eager, orchestrates
 from dastc.adapt.passes import Pass
 from dastc.adapt.steps import concatenated, segmentation_loss
 from dastc.aggregation import CategoryAggregator, CategoryMemory
@@ -38,6 +39,7 @@ class Segmentation(nn.Module):
         super().__init__()
         self.ignore_index = ignore_index
 
+    @left_eager
     def forward(self, passes: Mapping[str, Pass]) -> dict[str, Tensor]:
         """Return the losses."""
         return {
@@ -113,6 +115,7 @@ class Alignment(nn.Module):
         """Names of the views that a recipe must make for this term."""
         return self.over
 
+    @orchestrates
     def forward(self, passes: Mapping[str, Pass]) -> dict[str, Tensor]:
         """Return the loss."""
         chosen = [passes[name] for name in self.over if name in passes]
@@ -179,6 +182,7 @@ class Agreement(nn.Module):
         """Names of the views that a recipe must make for this term."""
         return self.between
 
+    @orchestrates
     def forward(self, passes: Mapping[str, Pass]) -> dict[str, Tensor]:
         """Return the loss."""
         if not all(name in passes for name in self.between):

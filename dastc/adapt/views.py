@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least
+from dastc._core.compiling import left_eager, orchestrates
 from dastc._core.random_state import RandomState
 from dastc.adapt.clip_template import ClipTemplate
 from dastc.clip import Clip
@@ -67,6 +68,7 @@ class View(NamedTuple):
     alike: Tensor | None = None
     blend: Blend | None = None
 
+    @left_eager
     def last(self) -> "View":
         """Keep the current frame."""
         hidden, alike = (None if x is None else x[:, -1:] for x in (self.hidden, self.alike))
@@ -104,6 +106,7 @@ class Clean(nn.Module):
         """Names of the views that this part makes."""
         return (self.domain,)
 
+    @orchestrates
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:  # noqa: ARG002
         """Return the domain's clip."""
         clip = source if self.domain == "source" else target
@@ -146,6 +149,7 @@ class Hidden(nn.Module):
         check_at_least("Hidden", "weight", weight, 0)
         self.share, self.weight, self.random = share, weight, RandomState(seed)
 
+    @orchestrates
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:  # noqa: ARG002
         """Return the target, partly hidden."""
         block = max(1, target.frames.shape[-2] // 6)
@@ -181,6 +185,7 @@ class Mixed(nn.Module):
         super().__init__()
         self.fusion = fusion
 
+    @orchestrates
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:  # noqa: ARG002
         """Return the mixed clip."""
         _, in_target = self.fusion(source, target)
@@ -232,6 +237,7 @@ class Exchange(nn.Module):
         """Whether both contexts show some of the same pixels."""
         return not self.fusion.complementary
 
+    @orchestrates
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:  # noqa: ARG002
         """Return the fused clips."""
         first, second = self.fusion(source, target)
@@ -301,6 +307,7 @@ class Shared(nn.Module):
         self.feature_fusion, self.shallow, self.both_ways = feature_fusion, shallow, both_ways
         self.source_template, self.target_template = ClipTemplate(), ClipTemplate()
 
+    @orchestrates
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:
         """Return the fused clips."""
         source_patches = self.source_template.swap(source)
@@ -325,6 +332,7 @@ class Shared(nn.Module):
         )
 
 
+@left_eager
 def _contexts(
     first: FusedClip, second: FusedClip, alike: Tensor, names: tuple[str, ...], target_weight: float
 ) -> list[View]:
@@ -343,5 +351,6 @@ def _check_contexts(caller: str, contexts: tuple[str, ...]) -> None:
         )
 
 
+@left_eager
 def _everywhere(clip: Clip, value: bool) -> Tensor:
     return torch.full_like(clip.frames[:, :, 0], value, dtype=torch.bool)

@@ -56,7 +56,7 @@ class CategoryMemory(nn.Module):
 
     @torch.no_grad()
     def forward(self, centroids: Centroids) -> Centroids:
-        """Take in what was seen; return what is remembered."""
+        """Take in what was seen, in training mode; return what is remembered."""
         sizes = check_shape("CategoryMemory", "centroids.values", centroids.values, "K D", self._sizes())
         check_shape("CategoryMemory", "centroids.mass", centroids.mass, "K", sizes)
         if self._buffers["values"] is None:
@@ -65,8 +65,9 @@ class CategoryMemory(nn.Module):
         blended = torch.where(
             (self.mass > 0).unsqueeze(1), self.momentum * self.values + (1 - self.momentum) * new, new
         )
-        self.values.copy_(torch.where(centroids.present.unsqueeze(1), blended, self.values))
-        self.mass.copy_(torch.where(centroids.present, 1.0, self.mass))
+        if self.training:
+            self.values.copy_(torch.where(centroids.present.unsqueeze(1), blended, self.values))
+            self.mass.copy_(torch.where(centroids.present, 1.0, self.mass))
         return Centroids(self.values.clone(), self.mass.clone())
 
     def _sizes(self) -> dict[str, int]:
