@@ -15,9 +15,11 @@ def check_parts(
     prepare: nn.Module | None,
 ) -> None:
     """Refuse parts that are none, or that lack what they need; the message names the part, and what it needs."""
-    for name, parts in {"views": views, "terms": terms, "labels": [labels], "prepare": [prepare]}.items():
+    given = {"labels": labels, "prepare": prepare}
+    optional = {name: [part] for name, part in given.items() if part is not None}
+    for name, parts in ({"views": views, "terms": terms} | optional).items():
         for part in parts:
-            if part is not None and not isinstance(part, nn.Module):
+            if not isinstance(part, nn.Module):
                 raise TypeError(f"{caller}: `{name}` must be of Modules; got {type(part).__name__}.")
         if not parts:
             raise ValueError(f"{caller}: `{name}` must hold at least one part; got none.")
