@@ -111,6 +111,9 @@ def load_checkpoint(
     for name, wanted in (about or {}).items():
         if state["about"].get(name) != wanted:
             raise ValueError(f"load_checkpoint: `{name}` of {path} must be {wanted}; got {state['about'].get(name)}.")
+    for name, given in {"optimizer": optimizer, "scheduler": scheduler}.items():
+        if given is not None and state[name] is None:
+            raise ValueError(f"load_checkpoint: {path} must hold the state of the `{name}`; it was saved without.")
     try:
         recipe.load_state_dict(_renamed(state["state"], state["network"], _prefix(recipe)))
         if optimizer is not None:
@@ -118,7 +121,7 @@ def load_checkpoint(
             torch.set_rng_state(state["rng"].cpu())
         if scheduler is not None:
             scheduler.load_state_dict(state["scheduler"])
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"load_checkpoint: {path} must be of the same model; {error}") from error
     return {"step": state["step"], "about": state["about"]}
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from dastc._core.checks import check_between, check_choice, check_shape
+from dastc._core.checks import check_between, check_choice, check_dtype, check_shape
 from dastc.adapt.class_prior import ClassPrior
 from dastc.adapt.steps import segment
 from dastc.adapt.teacher import Teacher
@@ -103,6 +103,7 @@ class TeacherLabels(nn.Module):
         if known is None:
             return Labelled(clip._replace(weights=weights), confidence)
         check_shape("TeacherLabels", "target_labels", known, "B T H W", check_clip("TeacherLabels", "target", target))
+        check_dtype("TeacherLabels", "target_labels", known, "int64")
         given = known != self.ignore_index
         labels, one = known if clip.labels is None else known.where(given, clip.labels), torch.ones_like(weights)
         return Labelled(clip._replace(labels=labels, weights=one.where(given, weights)), one.where(given, confidence))
