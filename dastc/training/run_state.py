@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from dastc.adapt import load_checkpoint, save_checkpoint
 from dastc.training.progress import say
-from dastc.training.ranks import rank, world
+from dastc.training.ranks import rank, together, world
 
 __all__ = ["RunState"]
 
 
 class RunState:
-    """Save and restore a recipe, its optimiser, the draws of all ranks, and the seconds spent so far.
+    """Save and restore a recipe, its optimiser, what ranks have of their own, and the seconds spent so far.
 
     Args:
         path: The checkpoint; ``None`` saves nothing.
@@ -61,13 +61,15 @@ class RunState:
         """Write the checkpoint; all ranks call this at the same step."""
         if self.path is None or step == self.saved:
             return
-        draws = [_draws()]
+        of_ranks = [{"draws": _draws()}]
         if world() > 1:
-            draws = [{}] * world()
-            dist.all_gather_object(draws, _draws())
-        if rank() == 0:
-            about = {**self.about, "settings": self.settings, "seconds": seconds, "draws": draws}
-            save_checkpoint(self.path, self.recipe, optimizer=self.optimizer, step=step, about=about)
+            mine = of_ranks[0] | {"extra": _extra(self.recipe)}
+            of_ranks = [{}] * world()
+            dist.all_gather_object(of_ranks, mine)
+        with together():  # whoever goes on finds the file
+            if rank() == 0:
+                about = {**self.about, "settings": self.settings, "seconds": seconds, "ranks": of_ranks}
+                save_checkpoint(self.path, self.recipe, optimizer=self.optimizer, step=step, about=about)
         self.saved = step
 
     def kept(self) -> str:
@@ -83,9 +85,17 @@ class RunState:
         for name, wanted in self.settings.items():
             if there.get(name) != wanted:
                 raise ValueError(f"fit: `{name}` must be as it was in {path}, {there.get(name)}; got {wanted}.")
-        _set_draws(about["draws"][rank()])
+        mine = about["ranks"][rank()]
+        _set_draws(mine["draws"])
+        if rank() > 0:
+            self.recipe.load_state_dict(self.recipe.state_dict() | mine["extra"])
         self.saved = state["step"]
         return state["step"], about["seconds"]
+
+
+def _extra(recipe: nn.Module) -> dict[str, Any]:
+    """Return what may differ between ranks although weights and buffers do not, such as the clip of the step before."""
+    return {name: value for name, value in recipe.state_dict().items() if name.endswith("_extra_state")}
 
 
 def _draws() -> dict[str, Tensor]:

@@ -177,8 +177,8 @@ def test_two_processes_share_one_model_and_resume(tree, tmp_path, capsys):
     assert "aligning neck" in said
     assert "drift apart" not in said
     saved = checkpoint(tmp_path / "two")
-    assert len(saved["about"]["draws"]) == 2
-    assert not torch.equal(*(draws["cpu"] for draws in saved["about"]["draws"]))  # of dropout
+    assert len(saved["about"]["ranks"]) == 2
+    assert not torch.equal(*(own["draws"]["cpu"] for own in saved["about"]["ranks"]))  # of dropout
     assert refused(capsys, *arguments, "--resume").endswith(
         f"`ranks` must be as it was in {tmp_path / 'two' / 'last.pt'}, 2; got 1."
     )

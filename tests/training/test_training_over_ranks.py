@@ -54,7 +54,7 @@ def trained(path, batch, *, kind=Watched, **more):
 
 def _ranks(number, folder):
     torch.set_num_threads(1)
-    for phase in (_train, _count, _wait, _ruin, _fail):
+    for phase in (_train, _keep, _count, _wait, _ruin, _fail):
         more = {"timeout": datetime.timedelta(seconds=2)} if phase is _wait else {}
         join = f"file://{folder}/{phase.__name__}"
         dist.init_process_group("gloo", init_method=join, rank=number, world_size=RANKS, **more)
@@ -100,10 +100,48 @@ def test_what_two_ranks_saved_is_for_two_ranks(folder):
     saved = torch.load(folder / "run.pt", weights_only=True)
     assert saved["step"] == STEPS
     assert saved["about"]["settings"] == {"ranks": "2"}
-    assert len(saved["about"]["draws"]) == RANKS
-    assert not torch.equal(*(draws["cpu"] for draws in saved["about"]["draws"]))
+    assert len(saved["about"]["ranks"]) == RANKS
+    assert not torch.equal(*(own["draws"]["cpu"] for own in saved["about"]["ranks"]))
     with pytest.raises(ValueError, match=r"fit: `ranks` must be as it was in .*run\.pt, 2; got 1"):
         trained(folder / "run.pt", 4, resume=True)
+
+
+class Own(nn.Module):
+    """Keeps what each rank has for itself."""
+
+    value = None
+
+    def get_extra_state(self):
+        return self.value
+
+    def set_extra_state(self, value):
+        self.value = value
+
+
+class Keeping(Watched):
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        self.own = Own()
+
+    def forward(self, source, target=None, **more):
+        self.own.value = source.frames
+        return super().forward(source, target, **more)
+
+
+def _keep(number, folder):  # noqa: ARG001
+    before = trained(f"{folder}/kept.pt", 2, kind=Keeping)
+    drawn = torch.rand(1)
+    after = trained(f"{folder}/kept.pt", 2, kind=Keeping, resume=True)
+    return torch.equal(before.own.value, after.own.value), after.own.value, torch.equal(drawn, torch.rand(1))
+
+
+def test_each_rank_goes_on_with_what_it_had_for_itself(folder):
+    (first, seen, drawn), (second, other, also) = found(folder, _keep)
+    assert first
+    assert second
+    assert drawn
+    assert also
+    assert not torch.equal(seen, other)
 
 
 def _count(number, folder):  # noqa: ARG001
