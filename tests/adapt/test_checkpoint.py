@@ -1,10 +1,12 @@
+import copy
 import re
 
 import pytest
 import torch
+from at_hand import Colour, K, assert_same_state, clips, make, sgd, train
 from torch import nn
 
-from dastc.adapt import DACS, SourceOnly, load_checkpoint, load_model, read_about, save_checkpoint
+from dastc.adapt import DACS, TPS, SourceOnly, load_checkpoint, load_model, read_about, save_checkpoint
 from dastc.models import TinySegmenter
 
 
@@ -26,8 +28,7 @@ def test_everything_comes_back(tmp_path):
         "about": {"seed": 1},
     }
     assert torch.equal(torch.rand(3), expected)  # torch's own generator goes on, too
-    for a, b in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
+    assert_same_state(mine, theirs)
     momenta = [optimizer.state_dict()["state"] for optimizer in optimizers]
     assert momenta[0].keys() == momenta[1].keys() != set()
     for key, state in momenta[0].items():
@@ -100,7 +101,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"must be written by save_checkpoint; got something else\."):
         load_checkpoint(path, recipe())
     torch.save({"format": 99}, path)
-    with pytest.raises(ValueError, match=r"must have format 1; got 99\."):
+    with pytest.raises(ValueError, match=r"must have format 2; got 99\."):
         load_checkpoint(path, recipe())
 
 
@@ -132,3 +133,95 @@ def test_the_checkpoint_of_another_model_is_refused(tmp_path):
             read(tmp_path / "b.pt")
         with pytest.raises(FileNotFoundError, match=r"c\.pt does not exist"):
             read(tmp_path / "c.pt")
+
+
+def test_the_teacher_may_be_loaded_in_place_of_the_student(tmp_path):
+    recipe, path = make("dacs"), tmp_path / "a.pt"
+    train(recipe, 2)
+    save_checkpoint(path, recipe)
+    for teacher, wanted in ((False, recipe.model), (True, recipe.teacher.copy)):
+        model = TinySegmenter(4, width=16)
+        load_model(path, model, teacher=teacher)
+        assert_same_state(model, wanted)
+    assert not torch.equal(recipe.model.head.weight, recipe.teacher.copy.head.weight)
+
+
+@pytest.mark.parametrize("kind", ["without", "taught by the student"])
+def test_where_there_is_no_teacher_none_is_loaded(tmp_path, kind):
+    one = SourceOnly(Colour(), K) if kind == "without" else TPS(Colour(), K, teacher="student")
+    path, name = tmp_path / "a.pt", type(one).__name__
+    save_checkpoint(path, one)
+    message = f"load_model: {path} must hold a teacher; got a {name} without one."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_model(path, Colour(), teacher=True)
+
+
+def schedules(optimizer):
+    step = torch.optim.lr_scheduler.StepLR(optimizer, 2, gamma=0.1)
+    return [step, torch.optim.lr_scheduler.SequentialLR(optimizer, [step, step], [3])]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_schedule_goes_on(tmp_path, which):
+    path, recipes = tmp_path / "a.pt", [SourceOnly(Colour(), K) for _ in range(2)]
+    optimizers = [sgd(recipe) for recipe in recipes]
+    mine, theirs = (schedules(optimizer)[which] for optimizer in optimizers)
+    for _ in range(3):
+        optimizers[0].step(), mine.step()
+    save_checkpoint(path, recipes[0], optimizer=optimizers[0], scheduler=mine)
+    load_checkpoint(path, recipes[1], optimizer=optimizers[1], scheduler=theirs)
+    for _ in range(3):
+        assert optimizers[0].param_groups[0]["lr"] == optimizers[1].param_groups[0]["lr"]
+        for optimizer, scheduler in zip(optimizers, (mine, theirs), strict=True):
+            optimizer.step(), scheduler.step()
+    assert optimizers[0].param_groups[0]["lr"] < 0.01
+
+
+@pytest.mark.parametrize("asked", ["optimizer", "scheduler"])
+def test_what_the_file_does_not_hold_is_named(tmp_path, asked):
+    path, recipe, other = tmp_path / "a.pt", SourceOnly(Colour(), K), SourceOnly(Colour(), K)
+    optimizer = sgd(recipe)
+    save_checkpoint(path, other)
+    before = copy.deepcopy(recipe)
+    wanted = optimizer if asked == "optimizer" else schedules(optimizer)[1]
+    message = f"load_checkpoint: {path} must hold the state of the `{asked}`; it was saved without."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_checkpoint(path, recipe, **{asked: wanted})
+    assert_same_state(recipe, before)  # nothing is half restored
+    save_checkpoint(path, other, scheduler=schedules(optimizer)[0])
+    with pytest.raises(ValueError, match=re.escape(f"load_checkpoint: {path} must be of the same model; ")):
+        load_checkpoint(path, recipe, scheduler=schedules(optimizer)[1])
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.parametrize("wrap", [compiled, nn.DataParallel, lambda model: nn.DataParallel(compiled(model))])
+@pytest.mark.parametrize("of", ["model", "recipe"])
+def test_a_wrapped_model_and_a_bare_one_read_each_others_files(tmp_path, wrap, of):
+    def build(wrapped):
+        model = Colour()
+        recipe = make("dacs", model=wrap(model) if wrapped and of == "model" else model)
+        return recipe, wrap(recipe) if wrapped and of == "recipe" else recipe
+
+    for saved, read in ((True, False), (False, True), (True, True)):
+        (one, outer), (other, other_outer) = build(saved), build(read)
+        train(one, 2)
+        save_checkpoint(tmp_path / "a.pt", outer)
+        load_checkpoint(tmp_path / "a.pt", other_outer)
+        for name in ("stem", "neck", "head"):
+            mine, theirs = (inner(recipe.model).get_submodule(name).weight for recipe in (one, other))
+            assert torch.equal(mine, theirs)
+        assert_same_state(one.labels, other.labels)
+        assert other.get_extra_state() == {"updates": 2, "pending": 1}
+        for target in (Colour(), wrap(Colour())):
+            load_model(tmp_path / "a.pt", target)
+            assert torch.equal(inner(target).head.weight, inner(one.model).head.weight)
+            load_model(tmp_path / "a.pt", target, teacher=True)
+            assert torch.equal(inner(target).head.weight, one.teacher.copy.head.weight)
+    assert other(*clips())["total"].isfinite()
+
+
+def inner(model):
+    return next(module for module in model.modules() if isinstance(module, Colour))

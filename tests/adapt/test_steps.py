@@ -1,10 +1,12 @@
+import re
+
 import pytest
 import torch
 from torch import nn
 
 from dastc import Clip, debug_checks
 from dastc.adapt import Teacher, labelled_by
-from dastc.adapt.steps import concatenated, reweighted, segment, segmentation_loss
+from dastc.adapt.steps import check_pair, concatenated, is_video, segment, segmentation_loss
 from dastc.functional import pseudo_labels, upsampled_cross_entropy
 from dastc.models import TinySegmenter, VideoSegmenter
 
@@ -93,12 +95,39 @@ def test_unknown_cross_frame_is_named(teacher):
         labelled_by(teacher, clip(), cross_frame="mean")
 
 
-def test_reweighting_uses_the_share_of_each_sample():
-    confidence = torch.tensor([[0.99, 0.5], [0.1, 0.2]]).view(2, 1, 1, 2)
-    video = Clip(torch.zeros(2, 1, 3, 1, 2), torch.zeros(2, 1, 1, 2, dtype=torch.long), weights=confidence)
-    assert reweighted(video, "share").weights.flatten().tolist() == [0.5, 0.5, 0, 0]
-    assert reweighted(video, "none").weights.flatten().tolist() == [1, 1, 1, 1]
-    assert reweighted(video._replace(weights=None), "share").weights is None
+def test_wrappers_do_not_hide_that_a_model_takes_clips():
+    image, video = TinySegmenter(4, width=16), VideoSegmenter(TinySegmenter(4, width=16), 4)
+    for model in (video, torch.compile(video, backend="eager"), nn.DataParallel(video), Teacher(video)):
+        assert is_video(model)
+    for model in (image, torch.compile(image, backend="eager"), Teacher(image), nn.Sequential(video)):
+        assert not is_video(model)
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_logits_of_other_classes_are_named(video):
+    model = TinySegmenter(4, width=16)
+    model = VideoSegmenter(model, 4) if video else model
+    given = clip()
+    assert torch.equal(segment(model, given, 4), segment(model, given))
+    message = (
+        "segment: `model` must return logits of 3 classes, as `num_classes` says; got 4. Models of transformers take "
+        "num_labels=3."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        segment(model, clip(), 3)
+
+
+def test_a_pair_is_of_one_size_and_the_target_without_labels():
+    source, target = clip(), clip()
+    checked = check_pair("here", source, target._replace(weights=torch.ones(2, 2, 12, 20)))
+    assert checked[0] is source
+    assert (checked[1].labels, checked[1].weights) == (None, None)
+    assert checked[1].frames is target.frames
+    for bad in (clip(time=1), clip(batch=3), clip(size=(12, 24)), target._replace(frames=torch.zeros(2, 2, 1, 12, 20))):
+        b, t, c, h, w = bad.frames.shape
+        message = f"here: `source.frames` must have shape (B={b}, T={t}, C={c}, H={h}, W={w}); got (2, 2, 3, 12, 20)."
+        with pytest.raises(ValueError, match=f"^{re.escape(message)} As target.frames.$"):
+            check_pair("here", source, bad._replace(labels=None, flow=None))
 
 
 def test_segmentation_loss_weighs_every_frame():
