@@ -1,6 +1,6 @@
-"""Train small recipes on one process, or under torchrun with the engine that is named; the first rank saves what came out.
+"""Train small recipes on one process, or under torchrun with the engine that is named; the first rank saves the end.
 
-    torchrun --nproc-per-node 2 several_ranks.py ENGINE FILE
+torchrun --nproc-per-node 2 several_ranks.py ENGINE FILE
 """
 
 import copy

@@ -68,5 +68,5 @@ def test_the_cases_teach_something():
 def test_ranks_whose_gradients_nobody_averages_are_warned(monkeypatch):
     recipe = several_ranks.make("source_only", False)
     monkeypatch.setattr("dastc._core.wrappers.world", lambda: 2)
-    with pytest.warns(UserWarning, match=r"SourceOnly: there are several ranks, and nothing that averages .* Call Dist"):
+    with pytest.warns(UserWarning, match=r"SourceOnly: there are several ranks, and nothing that averages"):
         recipe(*several_ranks.clips(0, "alike"))
