@@ -201,7 +201,7 @@ class Recipe(nn.Module):
         """Go on from there."""
         self.updates, self._pending, self._seen = int(state["updates"]), bool(state["pending"]), None
         hear_of_steps(self)
-        self.warming = self.updates < self.warmup + (not self._pending)
+        self.warming = max(self.updates, 1) <= self.warmup
 
     def _has_changed(self) -> bool:
         if self._pending or heard_of_step(self):

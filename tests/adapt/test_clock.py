@@ -194,6 +194,23 @@ def test_a_copy_between_two_steps_goes_on_bit_for_bit(name, way, explicit):
     assert all(module is not other for module, other in zip(recipe.modules(), twin.modules(), strict=True))
 
 
+@pytest.mark.parametrize("warmup", [0, 1, 2, 3])
+@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_restored_recipe_is_as_far_in_the_warm_up(steps, warmup, explicit):
+    one, other = (make("default", model=Colour(), warmup=warmup) for _ in range(2))
+    if steps:
+        train(one, steps)
+    if explicit:
+        one.update()
+    other.load_state_dict(one.state_dict())
+    assert other.warming == one.warming
+    pair = clips(9)
+    assert list(other.eval()(*pair)) == list(one.eval()(*pair))  # before anything else moves
+    assert list(other.train()(*pair)) == list(one.train()(*pair))
+    assert other.warming == one.warming
+
+
 def test_a_copy_is_read_by_its_own_taps():
     recipe = make("paper")
     train(recipe, 2)
