@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from dastc.adapt import TeacherLabels
 from dastc.diagnosis import class_geometry, disagreement, label_quality, loss_gradients, pasted_shares
-from dastc.training import in_order
 from dastc.training.records import commit, device_name, versions, write_json
+from dastc.training.step_batches import in_order
 from dastc.training.train_step import TrainStep
 
 ROOT = Path(__file__).parents[1]

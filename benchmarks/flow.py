@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dastc.data import DISFlow, StreetClips, to_rgb
-from dastc.functional import flow_consistency
+from dastc.functional.flow import flow_consistency
 from dastc.training.records import commit, device_name, versions, write_json
 from dastc.viz import side_by_side
 

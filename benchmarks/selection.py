@@ -20,8 +20,9 @@ from example import load_example
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
-from dastc.adapt import LabelFreeScores, evaluate_without_labels, load_model
-from dastc.training import in_order
+from dastc.adapt import evaluate_without_labels, load_model
+from dastc.adapt.label_free import LabelFreeScores
+from dastc.training.step_batches import in_order
 
 # a good model has little entropy, much of the others
 BETTER = {"entropy": -1, "diversity": 1, "consistency": 1, "density": 1}

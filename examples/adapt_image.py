@@ -11,9 +11,10 @@ from dastc.adapt import DASTC, SourceOnly, evaluate
 from dastc.data import StreetClips
 from dastc.data.spaces import STREET
 from dastc.models import TinySegmenter
-from dastc.training import StepBatches, fit, in_order
+from dastc.training import StepBatches, fit
 from dastc.training.command_line import positive, reported
 from dastc.training.ranks import device_of
+from dastc.training.step_batches import in_order
 
 
 def main(argv=None):

@@ -23,12 +23,14 @@ from dastc.adapt.steps import segment
 from dastc.data import CamVid, DISFlow, FlowCache, RareClassSampler, StreetClips, class_counts, to_rgb
 from dastc.functional import pseudo_labels
 from dastc.models import MultiScale, TinySegmenter, VideoSegmenter
-from dastc.training import StepBatches, claim, fit, in_order, polynomial
+from dastc.training import StepBatches, fit, polynomial
 from dastc.training.command_line import add_run_arguments, names, positive, reported
 from dastc.training.leaving_out import dastc_without
 from dastc.training.progress import say
 from dastc.training.ranks import device_of
 from dastc.training.records import classes_of, commit, device_name, versions, write_json
+from dastc.training.run_folder import claim
+from dastc.training.step_batches import in_order
 from dastc.viz import colourise, side_by_side
 
 RECIPES = {

@@ -21,12 +21,14 @@ from dastc.data import DISFlow, FlowCache, FolderClips, SkipBroken
 from dastc.losses import CentroidAlignmentLoss
 from dastc.models import VideoSegmenter, freeze, parameter_groups, taps_of
 from dastc.models.import_path import model_from
-from dastc.training import StepBatches, claim, fit, in_order, polynomial, ranks, together
+from dastc.training import StepBatches, fit, polynomial, ranks
 from dastc.training.command_line import add_run_arguments, any_number, mapping, names, positive, reported
 from dastc.training.leaving_out import PARTS, dastc_without
 from dastc.training.progress import say
-from dastc.training.ranks import rank, world
+from dastc.training.ranks import rank, together, world
 from dastc.training.records import append_row, classes_of, read_rows
+from dastc.training.run_folder import claim
+from dastc.training.step_batches import in_order
 
 BASELINES = {"dacs": DACS, "tps": TPS, "source_only": SourceOnly}
 ALIGN = ("none", "infonce", "cdd", "mmd", "margin")

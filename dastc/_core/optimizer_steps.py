@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from dastc._core.compiling import left_eager
+
 __all__ = ["hear_of_steps", "heard_of_step"]
 
 _HEARING: "WeakSet[nn.Module]" = WeakSet()
@@ -28,7 +30,7 @@ def heard_of_step(recipe: nn.Module) -> bool:
     return recipe in _HEARD
 
 
-@torch._dynamo.disable  # type: ignore[untyped-decorator]
+@left_eager
 def _note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
     changed = {id(p) for group in optimizer.param_groups for p in group["params"] if p.grad is not None}
     for recipe in list(_HEARING):

@@ -1,10 +1,11 @@
 """Recipes: one training step that turns two clips into named losses, and the parts to put one together from."""
 
+from dastc._core.moved import moved
 from dastc.adapt.checkpoint import load_checkpoint, load_model, read_about, save_checkpoint
 from dastc.adapt.class_prior import ClassPrior
-from dastc.adapt.evaluate import Scores, evaluate
-from dastc.adapt.label_free import LabelFreeScores, evaluate_without_labels
-from dastc.adapt.labelling import TeacherLabels, labelled_by
+from dastc.adapt.evaluate import evaluate
+from dastc.adapt.label_free import evaluate_without_labels
+from dastc.adapt.labelling import TeacherLabels
 from dastc.adapt.passes import Pass
 from dastc.adapt.preparing import MatchHistograms
 from dastc.adapt.recipe import Recipe
@@ -25,12 +26,10 @@ __all__ = [
     "Clean",
     "Exchange",
     "Hidden",
-    "LabelFreeScores",
     "MatchHistograms",
     "Oracle",
     "Pass",
     "Recipe",
-    "Scores",
     "Segmentation",
     "Shared",
     "SourceOnly",
@@ -41,9 +40,18 @@ __all__ = [
     "dastc_parts",
     "evaluate",
     "evaluate_without_labels",
-    "labelled_by",
     "load_checkpoint",
     "load_model",
     "read_about",
     "save_checkpoint",
 ]
+
+__getattr__ = moved(
+    __name__,
+    {
+        "dastc.diagnosis": "class_geometry disagreement label_quality loss_gradients pasted_shares",
+        "dastc.adapt.evaluate": "Scores",
+        "dastc.adapt.label_free": "LabelFreeScores",
+        "dastc.adapt.labelling": "labelled_by",
+    },
+)

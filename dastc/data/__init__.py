@@ -1,5 +1,6 @@
 """Clips to train and test on: procedural streets, published data sets, and anyone's own folders."""
 
+from dastc._core.moved import moved
 from dastc.data import spaces
 from dastc.data.camvid import CamVid
 from dastc.data.cityscapes import Cityscapes, CityscapesSeq
@@ -42,3 +43,17 @@ __all__ = [
     "to_rgb",
     "write_flow",
 ]
+
+__getattr__ = moved(
+    __name__,
+    {
+        "dastc.augment": "OnFrames PhotometricJitter RandomCrop RandomFlip RandomScale Resize",
+        "dastc.data.spaces": "CAMVID CITYSCAPES19 RAW_NAMES STREET SYNTHIA13 SYNTHIA16 SYNTHIA_SEQ12 VIPER15",
+        "dastc.data.file_report": "FileReport",
+        "dastc.data.flow_cache": "FilledCache",
+        "dastc.data.flow_estimators": "FlowEstimator",
+        "dastc.data.step_sampler": "StepSampler",
+        "dastc.data.read_ahead": "read_ahead",
+        "dastc.data.frames": "renormalise",
+    },
+)

@@ -1,10 +1,11 @@
 """The stateless surface: operators on tensors, and small pure functions of labels, flow and centroids."""
 
+from dastc._core.moved import moved
 from dastc.functional.alignment import cdd, infonce, margin, mmd
 from dastc.functional.appearance import match_histograms
 from dastc.functional.centroids import Centroids, centroids_from_sums
 from dastc.functional.confidence import confidence_weights
-from dastc.functional.flow import compose_flow, flow_consistency
+from dastc.functional.flow import compose_flow
 from dastc.functional.labels import resize_labels
 from dastc.ops.class_pool import class_pool
 from dastc.ops.clip_paste import clip_paste
@@ -21,7 +22,6 @@ __all__ = [
     "clip_paste",
     "compose_flow",
     "confidence_weights",
-    "flow_consistency",
     "flow_warp",
     "infonce",
     "margin",
@@ -32,3 +32,15 @@ __all__ = [
     "resize_labels",
     "upsampled_cross_entropy",
 ]
+
+__getattr__ = moved(
+    __name__,
+    {
+        "dastc.functional.labels": "class_presence draw_classes warp_labels",
+        "dastc.functional.flow": "flip_flow flow_consistency",
+        "dastc.functional.appearance": "hide_blocks",
+        "dastc.functional.alignment": "intra_class inter_class",
+        "dastc.ops.centroid_kernel": "centroid_kernel",
+        "dastc.ops.pseudo_label": "PseudoLabels",
+    },
+)

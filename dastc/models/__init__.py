@@ -1,5 +1,6 @@
 """Models and what opens them up: feature taps, score fusion, several scales, a tiny segmenter."""
 
+from dastc._core.moved import moved
 from dastc.models.backbone_segmenter import BackboneSegmenter
 from dastc.models.feature_tap import FeatureTap
 from dastc.models.multi_scale import MultiScale
@@ -21,3 +22,13 @@ __all__ = [
     "parameter_groups",
     "taps_of",
 ]
+
+__getattr__ = moved(
+    __name__,
+    {
+        "dastc.models.taps": "KNOWN_TAPS KnownTaps Taps",
+        "dastc.models.video_segmenter": "ScoreFusion",
+        "dastc.models.import_path": "model_from",
+        "dastc.models.query_logits": "query_logits",
+    },
+)

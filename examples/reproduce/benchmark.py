@@ -33,10 +33,12 @@ from dastc.fusion import PatchBank, SequencePatchFusion, ShallowFeatureFusion
 from dastc.losses import CentroidAlignmentLoss
 from dastc.models import VideoSegmenter, parameter_groups, taps_of
 from dastc.models.import_path import model_from
-from dastc.training import StepBatches, claim, fit, in_order
+from dastc.training import StepBatches, fit
 from dastc.training.command_line import add_run_arguments, any_number, positive, reported
 from dastc.training.ranks import device_of
 from dastc.training.records import classes_of, write_json
+from dastc.training.run_folder import claim
+from dastc.training.step_batches import in_order
 
 # what must be the same for a run to go on
 SETTINGS = ("method", "model", "head", "optimizer", "steps", "batch", "seed", "miniature")

@@ -7,8 +7,8 @@ import torch
 from at_hand import SIZE, Colour, K, clips, make, same, spied, tiny
 from torch import nn
 
-from dastc.adapt import ClassPrior, Clean, Recipe, Teacher, TeacherLabels, labelled_by
-from dastc.adapt.labelling import TrueLabels
+from dastc.adapt import ClassPrior, Clean, Recipe, Teacher, TeacherLabels
+from dastc.adapt.labelling import TrueLabels, labelled_by
 from dastc.functional import confidence_weights
 
 

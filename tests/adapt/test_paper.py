@@ -33,7 +33,7 @@ def test_which_frame_is_surer_decides_what_the_paper_aligns():
 
     def aligned(sure, temporal=True):
         # labels as told, in both frames alike, so that nothing but the entropy differs between them
-        term.aggregator.temporal = temporal
+        term.aggregator.temporal &= temporal
         term.aggregator.agreement = term.aggregator.confidence = term.aggregator.persistence = False
         changed = {}
         for name, x in passes.items():

@@ -19,8 +19,8 @@ from dastc.adapt import (
     Segmentation,
     Shared,
     dastc_parts,
-    labelled_by,
 )
+from dastc.adapt.labelling import labelled_by
 from dastc.adapt.steps import segment, segmentation_loss
 from dastc.functional import confidence_weights
 from dastc.losses import CentroidAlignmentLoss

@@ -1,6 +1,7 @@
 """Every recipe: on images and clips, with and without flow, reproducible, restorable, and blind to target labels."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -159,6 +160,18 @@ def test_in_the_warm_up_the_first_term_alone_counts():
     (source, target) = clips()
     expected = segmentation_loss(segment(model, source.last()), source.last(), ignore_index=0)
     torch.testing.assert_close(recipe(source, target)["total"], expected)
+
+
+def test_ranks_whose_gradients_nothing_averages_are_warned_of(monkeypatch):
+    monkeypatch.setattr("dastc._core.wrappers.world", lambda: 2)
+    recipe = SourceOnly(Colour(), K)
+    message = (
+        "SourceOnly: there are several ranks, and nothing that averages their gradients, so their weights will drift "
+        "apart. Call DistributedDataParallel(recipe), and not its `module`."
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        recipe(*clips())
+    recipe(*clips())  # once is enough
 
 
 @pytest.mark.parametrize("terms", ["alignment first", "alignment alone"])

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from dastc import Clip, debug_checks
-from dastc.adapt import Teacher, labelled_by
+from dastc.adapt import Teacher
+from dastc.adapt.labelling import labelled_by
 from dastc.adapt.steps import check_pair, concatenated, is_video, segment, segmentation_loss
 from dastc.functional import pseudo_labels, upsampled_cross_entropy
 from dastc.models import TinySegmenter, VideoSegmenter

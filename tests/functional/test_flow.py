@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from dastc.data import StreetClips
 from dastc.data._street.planes import flow_between
-from dastc.functional import compose_flow, flow_consistency, flow_warp
-from dastc.functional.flow import flip_flow
+from dastc.functional import compose_flow, flow_warp
+from dastc.functional.flow import flip_flow, flow_consistency
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SEEDS = st.integers(0, 2**31 - 1)

@@ -11,9 +11,10 @@ from torch import nn
 import dastc
 from dastc.data.spaces import STREET
 from dastc.models import freeze
-from dastc.training import claim, polynomial, ranks
+from dastc.training import polynomial, ranks
 from dastc.training.command_line import add_run_arguments, any_number, mapping, names, positive, reported
 from dastc.training.records import append_row, classes_of, commit, device_name, read_rows, versions, write_json
+from dastc.training.run_folder import claim
 from dastc.training.training_mode import set_to_train
 
 

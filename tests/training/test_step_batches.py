@@ -6,7 +6,8 @@ import torch
 import dastc.training.step_batches as module
 from dastc import Clip
 from dastc.data import RareClassSampler
-from dastc.training import StepBatches, in_order
+from dastc.training import StepBatches
+from dastc.training.step_batches import in_order
 
 
 class Windows:

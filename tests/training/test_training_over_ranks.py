@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from dastc import Clip
 from dastc.adapt import SourceOnly
 from dastc.models import TinySegmenter
-from dastc.training import StepBatches, fit, together
-from dastc.training.ranks import rank
+from dastc.training import StepBatches, fit
+from dastc.training.ranks import rank, together
 from dastc.training.train_step import TrainStep
 
 RANKS, STEPS, CLASSES = 2, 3, 3
