@@ -192,7 +192,8 @@ def test_parts_make_the_preset_and_one_may_be_left_out(preset):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_arguments_of_a_preset_reach_their_parts(preset):
-    objective, shallow = CentroidAlignmentLoss("infonce"), {} if preset == "default" else {"shallow": "stem"}
+    objective, taken = CentroidAlignmentLoss("infonce"), {} if preset == "default" else {"shallow": "stem"}
+    taken |= {"rare_classes": (1, 3)} if preset == "released" else {}
     recipe = DASTC(
         tiny(),
         K,
@@ -204,7 +205,7 @@ def test_the_arguments_of_a_preset_reach_their_parts(preset):
         passes="together",
         seed=3,
         ignore_index=9,
-        **shallow,
+        **taken,
     )
     fusion, align = recipe.views[-1].fusion, recipe.terms[1]
     assert align.objective is objective
@@ -212,11 +213,12 @@ def test_the_arguments_of_a_preset_reach_their_parts(preset):
     assert (recipe.warmup, recipe.passes, recipe.seed, fusion.seed, recipe.preset) == (7, "together", 3, 3, preset)
     ignoring = [recipe, recipe.labels, *recipe.terms, align.aggregator, fusion]
     ignoring += [x for x in (recipe.labels.adjust, fusion.bank) if x is not None]
+    assert len(ignoring) == 7 - (preset == "paper")
     assert [x.ignore_index for x in ignoring] == [9] * len(ignoring)
     assert recipe.augment is same
     assert recipe.extra_repr().startswith(f"preset={preset!r}, num_classes=4, warmup=7, all_frames=")
-    assert DASTC(tiny(), K, preset=preset, **shallow).warmup == (0 if preset == "released" else 150)
-    assert isinstance(DASTC(tiny(), K, preset=preset, **shallow).prepare, MatchHistograms) == (preset != "paper")
+    assert DASTC(tiny(), K, preset=preset, **taken).warmup == (0 if preset == "released" else 150)
+    assert isinstance(DASTC(tiny(), K, preset=preset, **taken).prepare, MatchHistograms) == (preset != "paper")
 
 
 def test_without_a_name_logits_are_aligned():
