@@ -261,7 +261,7 @@ def test_two_losses_of_one_name_are_an_error_and_not_one_loss():
         (lambda: Alignment(K, memory=1.5), "CategoryMemory: `momentum` must lie in [0, 1]; got 1.5."),
         (lambda: Agreement(-1.0), "Agreement: `weight` must be at least 0; got -1.0."),
     ],
-    ids=str,
+    ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
