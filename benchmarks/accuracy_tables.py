@@ -13,6 +13,7 @@ class Table(NamedTuple):
     camvid: bool = False
     page: str = ""  # beside that of the others, if it has one of its own
     figure: Literal["", "scores", "differences"] = ""  # the latter from the first of `against`
+    kept: str = ""  # what the names of rows begin with that are kept as they are: of recipes that are no more
     of: str = ""  # the table whose results these are, if not its own: other rows of it, on another page
 
 
@@ -295,3 +296,6 @@ TABLES |= {
         ("camvid_images", EARLIER_IMAGES, ("dastc",)),
     )
 }
+# what DA-STC was when these rows were taken had a memory of centroids and switches for its parts: docs/results.md says
+# what each name means in parts of today, and each row has the commit that made it
+TABLES = {name: table._replace(kept="dastc") for name, table in TABLES.items()}

@@ -25,15 +25,24 @@ from speed_cases import (
 from torch import Tensor, nn
 
 from dastc import Clip
-from dastc.adapt import DASTC
+from dastc.adapt import (
+    Alignment,
+    ClassPrior,
+    Exchange,
+    Recipe,
+    Segmentation,
+    Teacher,
+    TeacherLabels,
+    dastc_parts,
+)
 from dastc.data import StreetClips
+from dastc.fusion import SequencePatchFusion
+from dastc.losses import CentroidAlignmentLoss
 from dastc.models import TinySegmenter
 from dastc.ops import _backend
 
 LOSSES = ("in_source", "in_target", "align", "total")
 WHOLE, OWN = "whole step", "own work"
-# the parts that are timed: both frames of two fused clips, so that figures of any version of the default compare
-TIMED = {"warmup": 0, "align": "infonce", "both_frames": True, "clean_source": False}
 
 
 class Given(nn.Module):
@@ -98,18 +107,24 @@ def step_case(
     )
 
 
-def recipe_on(answers: list[tuple[Tensor, Tensor]], classes: int, device: str) -> DASTC:
-    recipe = DASTC(
-        Given(answers),
-        classes,
-        features="neck",
-        augment=nn.Identity(),
-        teacher="student",
-        class_prior_grid=(1, 1),
-        match_histograms=False,
-        **TIMED,
+def timed(model: nn.Module, classes: int, tap: str) -> dict:
+    """Return the parts that are timed: both frames of two fused clips, so that any version's figures compare."""
+    objective = CentroidAlignmentLoss("infonce")
+    return dastc_parts(model, classes) | {
+        "views": [Exchange(SequencePatchFusion(classes))],
+        "terms": [Segmentation(), Alignment(classes, objective, features=tap, memory=0.9)],
+        "warmup": 0,
+        "all_frames": True,
+    }
+
+
+def recipe_on(answers: list[tuple[Tensor, Tensor]], classes: int, device: str) -> Recipe:
+    model = Given(answers)
+    labels = TeacherLabels(
+        Teacher(model, mode="student"), cross_frame="averaged", adjust=ClassPrior(classes), threshold=0.8
     )
-    return recipe.to(device)
+    parts = timed(model, classes, "neck") | {"labels": labels, "prepare": None}
+    return Recipe(model, classes, augment=nn.Identity(), **parts).to(device)
 
 
 def our_step(answers, classes: int, device: str, kernels: frozenset[str], change=lambda function: function):
@@ -155,7 +170,7 @@ def share(
     name: str, model: nn.Module, tap: str, batch: int, frames: tuple[int, int], features: tuple[int, int, int],
     classes: int, rounds: int, device: str,
 ) -> dict:  # fmt: skip
-    recipe = DASTC(model, classes, features=tap, **TIMED).to(device)
+    recipe = Recipe(model, classes, **timed(model, classes, tap)).to(device)
     optimizer = torch.optim.AdamW(recipe.model.parameters(), lr=1e-3)
     own = step_case(OWN, batch, frames, features, classes, device)
     rng = seeded(device)

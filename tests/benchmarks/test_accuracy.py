@@ -197,7 +197,8 @@ def test_a_run_draws_what_its_table_asks_for(accuracy, small, tmp_path, monkeypa
 
 def test_every_cell_of_every_table_can_be_made(accuracy):
     example = importlib.import_module("example").load_example()
-    cells = {(method, table.settings) for table in accuracy.TABLES.values() for method in table.methods}
+    cells = {(method, table.settings) for table in accuracy.TABLES.values() for method in accuracy.to_run(table)}
+    assert {method.split(" ")[0].split("(")[0] for method, _ in cells} == {"source_only", "dacs", "tps", "oracle"}
     for method, settings in cells:
         recipe, *own = method.split(" ")
         args = example.parse(["--method", recipe, *settings, *own])
@@ -207,6 +208,14 @@ def test_every_cell_of_every_table_can_be_made(accuracy):
         assert set(table.against) <= set(table.methods), name
         page = BENCHMARKS.parent / "docs" / (table.page or "results.md")
         assert f"<!-- {name}: made by benchmarks/accuracy.py" in page.read_text(), name  # else no run ends
+
+
+def test_rows_of_earlier_recipes_are_kept_and_not_run(accuracy, table, monkeypatch, capsys):
+    monkeypatch.setitem(accuracy.TABLES, "small", table(("dacs", "dastc", "dastc(memory=False)"), kept="dastc"))
+    assert accuracy.to_run(accuracy.TABLES["small"]) == ["dacs"]
+    with pytest.raises(SystemExit):
+        accuracy.parse(["small", "--methods", "dastc(memory=False)"])
+    assert "'dastc(memory=False)' of small is of an earlier recipe: check out the commit" in capsys.readouterr().err
 
 
 def test_a_table_may_show_other_rows_of_the_same_results(accuracy, table, small, tmp_path, monkeypatch):
