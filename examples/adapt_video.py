@@ -235,7 +235,9 @@ def make_recipe(method, model, space, seed):
         prefix = "image_model." if isinstance(model, VideoSegmenter) else ""
         aligned = {} if name == "dastc_released" else {"features": f"{prefix}neck"}  # of that, logits
         preset = name.partition("_")[2] or "default"
-        defaults |= {"preset": preset, "shallow": f"{prefix}stem", "rare_classes": space.rare, **aligned}
+        fused = {} if preset == "default" else {"shallow": f"{prefix}stem"}
+        rare = {"rare_classes": space.rare} if preset == "released" else {}
+        defaults |= {"preset": preset, **fused, **rare, **aligned}
         return dastc_without(given.pop("without", ()), model, len(space.names), **(defaults | given))
     return RECIPES[name](model, len(space.names), **(defaults | given))
 

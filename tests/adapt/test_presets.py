@@ -5,7 +5,6 @@ import re
 import pytest
 import torch
 from at_hand import PRESETS, Colour, K, clips, make, same, spied, tiny, train
-from torch import nn
 
 from dastc.adapt import (
     DACS,
@@ -176,7 +175,8 @@ def test_the_parts_of_the_released_code(rare):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_parts_make_the_preset_and_one_may_be_left_out(preset):
     model = tiny()
-    given = {"preset": preset, "features": "neck", "shallow": "stem", "seed": 4}
+    fused = {} if preset == "default" else {"shallow": "stem"}
+    given = {"preset": preset, "features": "neck", "seed": 4, **fused}
     parts = dastc_parts(model, K, **given)
     whole = Recipe(model, K, seed=4, **(parts | {"warmup": 0}))
     named = DASTC(tiny(), K, warmup=0, **given)
@@ -275,6 +275,16 @@ def test_released_features_are_mixed_in_target_context_in_the_current_frame():
             {"features": "nek"},
             "FeatureTap: `name` must be a submodule of Colour; got 'nek'. Near: 'neck'.",
         ),
+        (
+            {"shallow": "stem"},
+            "DASTC: `shallow` is of preset='paper' and preset='released'; got 'stem' with preset='default', "
+            "which fuses no features.",
+        ),
+        (
+            {"preset": "paper", "shallow": "stem", "rare_classes": (1,)},
+            "DASTC: `rare_classes` is of preset='released'; got [1] with preset='paper', "
+            "which pastes all classes alike.",
+        ),
         ({"warmup": -1}, "DASTC: `warmup` must be at least 0; got -1."),
         ({"passes": "all"}, "DASTC: `passes` must be one of 'each', 'together', 'recomputed'; got 'all'."),
     ],
@@ -283,4 +293,3 @@ def test_released_features_are_mixed_in_target_context_in_the_current_frame():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         DASTC(Colour(), K, **arguments)
-    assert nn.Module  # a recipe is one

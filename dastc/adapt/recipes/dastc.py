@@ -57,7 +57,8 @@ class DASTC(Recipe):
           with shared patches has none yet.
 
     Raises:
-        ValueError: If parts do not fit each other, a name is unknown, the source is not labelled or shapes do not fit.
+        ValueError: If parts do not fit each other, a name is unknown, the preset does nothing with an argument that is
+            given, the source is not labelled or shapes do not fit.
 
     Source:
         arXiv 2311.13254 v1, abstract; docs/method.md#the-presets tells which part is whose.
@@ -140,7 +141,7 @@ def dastc_parts(
         ``labels``, ``views``, ``terms``, ``warmup``, ``all_frames`` and ``prepare``.
 
     Raises:
-        ValueError: If the preset is unknown, or lacks ``shallow`` or ``rare_classes``.
+        ValueError: If the preset is unknown, lacks ``shallow``, or does nothing with an argument that is given.
 
     Source:
         docs/method.md#the-presets.
@@ -158,6 +159,16 @@ def dastc_parts(
         raise ValueError(
             f"DASTC: `shallow`, the name of a submodule whose output is fused, must be given with preset={preset!r}; "
             "got None."
+        )
+    if preset == "default" and shallow is not None:
+        raise ValueError(
+            "DASTC: `shallow` is of preset='paper' and preset='released'; "
+            f"got {shallow!r} with preset='default', which fuses no features."
+        )
+    if preset != "released" and len(rare_classes):
+        raise ValueError(
+            f"DASTC: `rare_classes` is of preset='released'; got {list(rare_classes)} with preset={preset!r}, which "
+            "pastes all classes alike."
         )
     if preset == "default":
         return _default(model, num_classes, features, objective, seed, ignore_index)
