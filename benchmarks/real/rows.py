@@ -1,0 +1,90 @@
+"""What is compared: each row is a recipe that goes on from the source model, and perhaps something done at the end."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from network import batch_norms
+
+from dastc.adapt import DACS, Oracle, SourceOnly, adapt_statistics
+from dastc.adapt.steps import segment
+
+
+class Row(NamedTuple):
+    """One way to adapt.
+
+    Args:
+        recipe: Makes the recipe: ``recipe(model, num_classes, seed=..., ignore_index=...)``.
+        starts: ``"source"``: from the source model of the seed; ``"imagenet"``: from the pretrained backbone.
+        target_labels: Whether the recipe is given the target's labels, which only an oracle has.
+        trained_as: The row whose training this one shares, if it differs in ``finish`` alone.
+        finish: Changes the trained model: ``finish(model, source, target)``, both iterables of batches.
+    """
+
+    recipe: Callable
+    starts: str = "source"
+    target_labels: bool = False
+    trained_as: str = ""
+    finish: Callable | None = None
+
+
+def adabn(model, source, target):
+    """Give each BatchNorm the target's statistics, once its own are the source's.
+
+    AdaBN assumes that a layer normalises by the statistics of what it was trained on. Frozen ones are ImageNet's: the
+    layers behind have learnt from features that were not quite standardised, and would be given others if the
+    target's statistics simply took their place. So the statistics become the source's first, which scale and shift
+    undo: the model says the same as before on every image. Then the target's replace them, and its features come to
+    lie where the source's lay.
+    """
+    take_statistics(model, source)
+    adapt_statistics(model, target)
+
+
+def adabn_plain(model, source, target):  # noqa: ARG001  # a row's `finish`
+    """Put the target's statistics where ImageNet's were: what a user does who calls ``adapt_statistics`` alone."""
+    adapt_statistics(model, target)
+
+
+@torch.no_grad()
+def take_statistics(model, batches):
+    """Make the statistics of every BatchNorm those of its inputs, without changing what the model computes."""
+    model.eval()
+    layers = batch_norms(model)
+    sums = {layer: [0, 0.0, 0.0] for layer in layers}
+    hooks = [layer.register_forward_pre_hook(lambda layer, inputs: count(sums[layer], inputs[0])) for layer in layers]
+    try:
+        for batch in batches:
+            segment(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for layer, (pixels, total, squares) in sums.items():
+        mean = total / pixels
+        restate(layer, mean, (squares / pixels - mean.square()).clamp(min=0))
+
+
+def count(sums, x):
+    x = x.double()
+    sums[0] += x.numel() // x.shape[1]
+    sums[1] = sums[1] + x.sum((0, 2, 3))
+    sums[2] = sums[2] + x.square().sum((0, 2, 3))
+
+
+def restate(layer, mean, variance):
+    old = (layer.running_var.double() + layer.eps).sqrt()
+    layer.bias += (layer.weight * (mean - layer.running_mean) / old).to(layer.bias.dtype)
+    layer.weight *= ((variance + layer.eps).sqrt() / old).to(layer.weight.dtype)
+    layer.running_mean.copy_(mean)
+    layer.running_var.copy_(variance)
+
+
+ROWS = {
+    "source": Row(SourceOnly, starts="imagenet"),
+    "source_only": Row(SourceOnly),
+    "adabn": Row(SourceOnly, trained_as="source_only", finish=adabn),
+    "adabn_plain": Row(SourceOnly, trained_as="source_only", finish=adabn_plain),
+    "dacs": Row(DACS),
+    "oracle": Row(Oracle, target_labels=True),
+    "dacs_from_imagenet": Row(DACS, starts="imagenet"),
+}
