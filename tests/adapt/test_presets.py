@@ -276,11 +276,6 @@ def test_released_features_are_mixed_in_target_context_in_the_current_frame():
             "FeatureTap: `name` must be a submodule of Colour; got 'nek'. Near: 'neck'.",
         ),
         (
-            {"shallow": "stem"},
-            "DASTC: `shallow` is of preset='paper' and preset='released'; got 'stem' with preset='default', "
-            "which fuses no features.",
-        ),
-        (
             {"preset": "paper", "shallow": "stem", "rare_classes": (1,)},
             "DASTC: `rare_classes` is of preset='released'; got [1] with preset='paper', "
             "which pastes all classes alike.",

@@ -39,7 +39,8 @@ class DASTC(Recipe):
         num_classes: Number of classes K, at least 2.
         preset: ``"default"``, ``"paper"`` or ``"released"``.
         features: Dotted name of the submodule whose output is aligned; ``None`` aligns logits.
-        shallow: Dotted name of the submodule whose output is fused: needed by ``"paper"`` and ``"released"``.
+        shallow: Dotted name of the submodule whose output is fused: needed by ``"paper"`` and ``"released"``; the
+            default fuses no features, and takes the name so that what ``taps_of`` returns fits every preset.
         rare_classes: Labels of rare classes, which ``"released"`` pastes more often.
         warmup: Changes of the weights during which the source alone is trained on; ``None`` means the preset's: 150,
             and none of ``"released"``. Not a part of DA-STC.
@@ -159,11 +160,6 @@ def dastc_parts(
         raise ValueError(
             f"DASTC: `shallow`, the name of a submodule whose output is fused, must be given with preset={preset!r}; "
             "got None."
-        )
-    if preset == "default" and shallow is not None:
-        raise ValueError(
-            "DASTC: `shallow` is of preset='paper' and preset='released'; "
-            f"got {shallow!r} with preset='default', which fuses no features."
         )
     if preset != "released" and len(rare_classes):
         raise ValueError(
