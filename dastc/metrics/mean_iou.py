@@ -19,7 +19,8 @@ class MeanIoUResult(NamedTuple):
 
     Args:
         miou: Mean of ``per_class`` over the classes chosen, those never seen left out.
-        per_class: Intersection over union of each class; NaN for a class in neither labels nor predictions.
+        per_class: Intersection over union of each class; NaN for a class in neither labels nor predictions, and for
+            the class that is ignored, if one is.
         pixel_accuracy: Share of the labelled pixels whose class was predicted.
 
     Shape:
@@ -47,9 +48,9 @@ class MeanIoU(nn.Module):
 
     Args:
         num_classes: Number of classes K.
-        ignore_index: Label of pixels that take no part.
-        classes: Classes that ``miou`` averages over; ``None`` means all. Predicting a class outside the subset still
-            costs the class that was there.
+        ignore_index: Label of the pixels that are not counted. It may be one of the K classes, such as a void class 0.
+        classes: Classes that ``miou`` averages over; ``None`` means all but ``ignore_index``. Predicting a class
+            outside the subset still costs the class that was there.
 
     Shape:
         - predictions: ``(N, H, W)``, int64 class indices; or logits ``(N, K, h, w)``, float, of any resolution,
@@ -84,10 +85,13 @@ class MeanIoU(nn.Module):
     def __init__(self, num_classes: int, *, ignore_index: int = 255, classes: Sequence[int] | None = None) -> None:
         super().__init__()
         check_at_least("MeanIoU", "num_classes", num_classes, 1)
-        chosen = tuple(range(num_classes)) if classes is None else tuple(classes)
-        if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(num_classes)):
+        # nothing labelled with the ignored class is counted, so its IoU could only be 0
+        counted = [label for label in range(num_classes) if label != ignore_index]
+        chosen = tuple(counted if classes is None else classes)
+        if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(counted):
+            ignored = f" other than the ignored {ignore_index}" if ignore_index in range(num_classes) else ""
             raise ValueError(
-                f"MeanIoU: `classes` must be different class indices in [0, {num_classes}), at least one; "
+                f"MeanIoU: `classes` must be different class indices in [0, {num_classes}){ignored}, at least one; "
                 f"got {list(chosen)}."
             )
         self.num_classes, self.ignore_index, self.classes = num_classes, ignore_index, chosen
@@ -112,6 +116,8 @@ class MeanIoU(nn.Module):
         hits = n.diagonal()
         # 0 / 0 is NaN, which is what a class never seen has
         per_class = 100 * hits / (n.sum(1) + n[:, :-1].sum(0) - hits)
+        if 0 <= self.ignore_index < self.num_classes:
+            per_class[self.ignore_index] = torch.nan
         chosen = torch.tensor(self.classes, device=n.device)
         return MeanIoUResult(per_class[chosen].nanmean(), per_class, 100 * hits.sum() / n.sum())
 

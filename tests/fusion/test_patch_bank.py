@@ -286,8 +286,8 @@ def test_a_prefix_is_respected():
 
 
 def test_extra_repr_shows_the_arguments():
-    bank = PatchBank(9, classes=(2, 3), capacity=5, min_pixels=7, ignore_index=-1)
-    assert bank.extra_repr() == "num_classes=9, classes=[2, 3], capacity=5, min_pixels=7, ignore_index=-1"
+    bank = PatchBank(9, classes=(2, 3), capacity=5, min_pixels=7, sync=False, ignore_index=-1)
+    assert bank.extra_repr() == "num_classes=9, classes=[2, 3], capacity=5, min_pixels=7, sync=False, ignore_index=-1"
 
 
 @pytest.mark.parametrize(

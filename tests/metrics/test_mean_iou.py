@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dastc import debug_checks
@@ -61,10 +61,25 @@ def test_a_subset_leaves_the_other_classes_out_of_the_mean_only():
 
 @given(st.integers(0, 2**31 - 1), st.integers(1, 6), st.sampled_from([255, 0, -1, 7]))
 def test_counts_equal_a_loop_over_pixels(seed, num_classes, ignore_index):
+    assume(num_classes > 1 or ignore_index != 0)  # nothing would be left to score
     predictions, labels = _random(seed), _random(seed + 1)
     metric = _metric(num_classes, ignore_index=ignore_index)
     metric.update(predictions, labels)
     assert torch.equal(metric.confusion.cpu(), _by_loop(predictions, labels, num_classes, ignore_index))
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_an_ignored_class_counts_in_no_mean(seed):
+    predictions, labels = _random(seed), _random(seed + 1)
+    metric, rest = _metric(4, ignore_index=2), _metric(4, ignore_index=2, classes=[0, 1, 3])
+    for each in (metric, rest):
+        each.update(predictions, labels)
+    result = metric.compute()
+    assert result.per_class[2].isnan()
+    torch.testing.assert_close(result.miou, result.per_class[[0, 1, 3]].nanmean(), equal_nan=True)
+    torch.testing.assert_close(result.miou, rest.compute().miou, equal_nan=True)
+    with pytest.raises(ValueError, match=r"in \[0, 4\) other than the ignored 2, at least one; got \[1, 2\]"):
+        MeanIoU(4, ignore_index=2, classes=[1, 2])
 
 
 @given(st.integers(0, 2**31 - 1))
