@@ -19,9 +19,9 @@ from torch.utils.data import Dataset
 
 from dastc import stack_clips
 from dastc.adapt import DACS, DASTC, TPS, Oracle, SourceOnly, adapt_statistics, evaluate
-from dastc.adapt.steps import segment
 from dastc.data import CamVid, DISFlow, FlowCache, RareClassSampler, StreetClips, class_counts, to_rgb
 from dastc.functional import pseudo_labels
+from dastc.labelling.segment import segment
 from dastc.models import MultiScale, TinySegmenter, VideoSegmenter
 from dastc.training import StepBatches, fit, polynomial
 from dastc.training.command_line import add_run_arguments, names, positive, reported

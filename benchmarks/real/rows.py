@@ -7,7 +7,7 @@ import torch
 from network import batch_norms
 
 from dastc.adapt import DACS, Oracle, SourceOnly, adapt_statistics
-from dastc.adapt.steps import segment
+from dastc.labelling.segment import segment
 
 
 class Row(NamedTuple):

@@ -2,19 +2,19 @@
 
 from dastc._core.moved import moved
 from dastc.adapt.checkpoint import load_checkpoint, load_model, read_about, save_checkpoint
-from dastc.adapt.class_prior import ClassPrior
 from dastc.adapt.evaluate import evaluate
 from dastc.adapt.label_free import evaluate_without_labels
-from dastc.adapt.labelling import TeacherLabels
 from dastc.adapt.passes import Pass
 from dastc.adapt.preparing import MatchHistograms
 from dastc.adapt.recipe import Recipe
 from dastc.adapt.recipes import DACS, DASTC, TPS, Oracle, SourceOnly
 from dastc.adapt.recipes.dastc import dastc_parts
 from dastc.adapt.statistics import adapt_statistics
-from dastc.adapt.teacher import Teacher
 from dastc.adapt.terms import Agreement, Alignment, Segmentation
 from dastc.adapt.views import Clean, Exchange, Hidden, Shared, View
+from dastc.labelling.class_prior import ClassPrior
+from dastc.labelling.target_labels import TeacherLabels
+from dastc.labelling.teacher import Teacher
 
 __all__ = [
     "DACS",
@@ -52,6 +52,6 @@ __getattr__ = moved(
         "dastc.diagnosis": "class_geometry disagreement label_quality loss_gradients pasted_shares",
         "dastc.adapt.evaluate": "Scores",
         "dastc.adapt.label_free": "LabelFreeScores",
-        "dastc.adapt.labelling": "labelled_by",
+        "dastc.labelling.target_labels": "labelled_by",
     },
 )

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from dastc._core.modes import evaluation_mode
-from dastc.adapt.steps import segment
 from dastc.clip import Clip
 from dastc.functional import pseudo_labels, resize_flow
+from dastc.labelling.segment import segment
 from dastc.metrics import MeanIoU, TemporalConsistency
 from dastc.metrics.mean_iou import MeanIoUResult
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least
 from dastc._core.modes import evaluation_mode
-from dastc.adapt.steps import segment
 from dastc.clip import Clip
 from dastc.functional import pseudo_labels
+from dastc.labelling.segment import segment
 from dastc.metrics import TemporalConsistency
 
 __all__ = ["LabelFreeScores", "evaluate_without_labels"]

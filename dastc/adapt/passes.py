@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dastc._core.compiling import left_eager, orchestrates
-from dastc.adapt.steps import concatenated, is_video, segment
+from dastc.adapt.steps import concatenated
 from dastc.adapt.views import View
 from dastc.clip import Clip
+from dastc.labelling.segment import is_video, segment
 from dastc.models import FeatureTap
 
 __all__ = ["Pass", "Passes", "run_passes"]

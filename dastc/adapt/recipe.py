@@ -13,14 +13,15 @@ from dastc._core.distributed import batch_rand
 from dastc._core.optimizer_steps import hear_of_steps, heard_of_step
 from dastc._core.wrappers import averages_gradients
 from dastc.adapt.fitting import check_parts, named
-from dastc.adapt.labelling import TeacherLabels, TrueLabels
 from dastc.adapt.passes import Pass, Passes, run_passes
-from dastc.adapt.steps import check_pair, is_video
-from dastc.adapt.teacher import Teacher
+from dastc.adapt.steps import check_pair
 from dastc.adapt.terms import Segmentation
 from dastc.adapt.views import Clean, View
 from dastc.augment import PhotometricJitter
 from dastc.clip import Clip, check_clip
+from dastc.labelling.segment import is_video
+from dastc.labelling.target_labels import TeacherLabels, TrueLabels
+from dastc.labelling.teacher import Teacher
 from dastc.models import FeatureTap
 
 __all__ = ["Recipe"]

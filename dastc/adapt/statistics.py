@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dastc._core.modes import evaluation_mode
-from dastc.adapt.steps import segment
 from dastc.clip import Clip
+from dastc.labelling.segment import segment
 
 __all__ = ["adapt_statistics"]
 

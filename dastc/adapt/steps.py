@@ -1,40 +1,16 @@
-"""What the parts of a recipe are made of: a few functions on clips and models."""
+"""What the parts of a recipe are made of: a few functions on clips."""
 
 from collections.abc import Sequence
 
 import torch
-from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from dastc._core.checks import check_shape
 from dastc._core.compiling import left_eager
-from dastc._core.wrappers import unwrapped
-from dastc.adapt.teacher import Teacher
 from dastc.clip import Clip, check_clip
 from dastc.functional import upsampled_cross_entropy
-from dastc.models import VideoSegmenter, logits_of
 
-__all__ = ["check_pair", "concatenated", "is_video", "segment", "segmentation_loss"]
-
-
-def is_video(model: nn.Module) -> bool:
-    """Say whether a model takes whole clips; a teacher is what it teaches with."""
-    return isinstance(unwrapped(model.model if isinstance(model, Teacher) else model), VideoSegmenter)
-
-
-def segment(model: nn.Module, clip: Clip, num_classes: int | None = None) -> Tensor:
-    """Run an image model on every frame, or a video model on the clip; return logits (B, T, K, h, w)."""
-    if is_video(model):
-        logits: Tensor = model(clip.frames, clip.flow)
-    else:
-        flat = logits_of(model(rearrange(clip.frames, "b t c h w -> (b t) c h w")))
-        logits = flat.view(*clip.frames.shape[:2], *flat.shape[1:])
-    if num_classes is not None and logits.shape[2] != num_classes:
-        raise ValueError(
-            f"segment: `model` must return logits of {num_classes} classes, as `num_classes` says; got "
-            f"{logits.shape[2]}. Models of transformers take num_labels={num_classes}."
-        )
-    return logits
+__all__ = ["check_pair", "concatenated", "segmentation_loss"]
 
 
 def segmentation_loss(logits: Tensor, clip: Clip, *, ignore_index: int = 255) -> Tensor:

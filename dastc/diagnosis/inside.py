@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least
 from dastc._core.modes import evaluation_mode
-from dastc.adapt.labelling import CrossFrame, labelled_by
-from dastc.adapt.teacher import Teacher
 from dastc.clip import Clip
 from dastc.functional import class_pool, resize_labels
 from dastc.fusion import SequencePatchFusion
+from dastc.labelling.target_labels import CrossFrame, labelled_by
+from dastc.labelling.teacher import Teacher
 from dastc.models import FeatureTap, logits_of
 
 __all__ = ["class_geometry", "disagreement", "label_quality", "loss_gradients", "pasted_shares"]

@@ -8,8 +8,8 @@ from at_hand import SIZE, Colour, K, clips, make, same, spied, tiny
 from torch import nn
 
 from dastc.adapt import ClassPrior, Clean, Recipe, Teacher, TeacherLabels
-from dastc.adapt.labelling import TrueLabels, labelled_by
 from dastc.functional import confidence_weights
+from dastc.labelling.target_labels import TrueLabels, labelled_by
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from dastc.adapt import Clean, Hidden, Recipe, Teacher, TeacherLabels, View
 from dastc.adapt.passes import run_passes
-from dastc.adapt.steps import segment
 from dastc.adapt.views import Blend
 from dastc.fusion import ShallowFeatureFusion
+from dastc.labelling.segment import segment
 from dastc.models import FeatureTap, VideoSegmenter
 
 

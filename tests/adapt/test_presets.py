@@ -19,9 +19,10 @@ from dastc.adapt import (
     Shared,
     dastc_parts,
 )
-from dastc.adapt.labelling import labelled_by
-from dastc.adapt.steps import segment, segmentation_loss
+from dastc.adapt.steps import segmentation_loss
 from dastc.functional import confidence_weights
+from dastc.labelling.segment import segment
+from dastc.labelling.target_labels import labelled_by
 from dastc.losses import CentroidAlignmentLoss
 
 

@@ -35,9 +35,10 @@ from dastc.adapt import (
     Teacher,
     TeacherLabels,
 )
-from dastc.adapt.steps import segment, segmentation_loss
+from dastc.adapt.steps import segmentation_loss
 from dastc.functional import match_histograms
 from dastc.fusion import SequencePatchFusion
+from dastc.labelling.segment import segment
 
 
 def loss_of(recipe, clip):

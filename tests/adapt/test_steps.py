@@ -6,9 +6,10 @@ from torch import nn
 
 from dastc import Clip, debug_checks
 from dastc.adapt import Teacher
-from dastc.adapt.labelling import labelled_by
-from dastc.adapt.steps import check_pair, concatenated, is_video, segment, segmentation_loss
+from dastc.adapt.steps import check_pair, concatenated, segmentation_loss
 from dastc.functional import pseudo_labels, upsampled_cross_entropy
+from dastc.labelling.segment import is_video, segment
+from dastc.labelling.target_labels import labelled_by
 from dastc.models import TinySegmenter, VideoSegmenter
 
 

@@ -1,20 +1,21 @@
 """DA-STC: bidirectional multi-level fusion and category-aware alignment, put together from parts in three ways."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 
 from dastc._core.checks import check_choice
-from dastc.adapt.class_prior import ClassPrior
-from dastc.adapt.labelling import TeacherLabels
 from dastc.adapt.passes import Passes
 from dastc.adapt.preparing import MatchHistograms
 from dastc.adapt.recipe import Recipe
-from dastc.adapt.teacher import Teacher
 from dastc.adapt.terms import Alignment, Segmentation
 from dastc.adapt.views import Clean, Exchange, Shared
 from dastc.fusion import PatchBank, SequencePatchFusion, ShallowFeatureFusion
+from dastc.labelling.class_prior import ClassPrior
+from dastc.labelling.target_labels import TeacherLabels
+from dastc.labelling.teacher import Teacher
 from dastc.losses import CentroidAlignmentLoss
 
 __all__ = ["DASTC", "dastc_parts"]
@@ -90,22 +91,14 @@ class DASTC(Recipe):
         seed: int = 0,
         ignore_index: int = 255,
     ) -> None:
+        common: dict[str, Any] = {"seed": seed, "ignore_index": ignore_index}
         parts = dastc_parts(
-            model,
-            num_classes,
-            preset=preset,
-            features=features,
-            shallow=shallow,
-            rare_classes=rare_classes,
-            objective=objective,
-            seed=seed,
-            ignore_index=ignore_index,
-        )
+            model, num_classes, preset=preset, features=features, shallow=shallow, rare_classes=rare_classes,
+            objective=objective, **common,
+        )  # fmt: skip
         if warmup is not None:
             parts["warmup"] = warmup
-        super().__init__(
-            model, num_classes, augment=augment, passes=passes, seed=seed, ignore_index=ignore_index, **parts
-        )
+        super().__init__(model, num_classes, augment=augment, passes=passes, **common, **parts)
         self.preset = preset
 
     def extra_repr(self) -> str:
@@ -131,11 +124,11 @@ def dastc_parts(
         model: The student.
         num_classes: Number of classes K.
         preset: As of :class:`DASTC`, likewise all that follow.
-        features: Name of the submodule that is aligned.
-        shallow: Name of the submodule that is fused.
-        rare_classes: Labels of rare classes.
+        features: What is aligned.
+        shallow: What is fused.
+        rare_classes: What is pasted more often.
         objective: What brings centroids together.
-        seed: Seed of what the parts draw.
+        seed: Of what the parts draw.
         ignore_index: Label of the pixels that are ignored.
 
     Returns:
@@ -166,85 +159,64 @@ def dastc_parts(
             f"DASTC: `rare_classes` is of preset='released'; got {list(rare_classes)} with preset={preset!r}, which "
             "pastes all classes alike."
         )
+    ignored: dict[str, Any] = {"ignore_index": ignore_index}
+    make = _Makers(
+        partial(TeacherLabels, **ignored),
+        partial(SequencePatchFusion, num_classes, seed=seed, **ignored),
+        partial(Shared, target_patches=True, feature_fusion=ShallowFeatureFusion(0.3), shallow=shallow),
+        partial(Alignment, num_classes, features=features, **ignored),
+    )
     if preset == "default":
-        return _default(model, num_classes, features, objective, seed, ignore_index)
-    if preset == "paper":
-        return _paper(model, num_classes, features, shallow, objective, seed, ignore_index)
-    return _released(model, num_classes, features, shallow, rare_classes, objective, seed, ignore_index)
+        prior = ClassPrior(num_classes, grid=(8, 8), zoom=1.5, shift=0.05, **ignored)
+        parts = _default(make, model, prior, objective)
+    elif preset == "paper":
+        parts = _paper(make, model, objective)
+    else:
+        bank = PatchBank(num_classes, classes=rare_classes, **ignored) if rare_classes else None
+        parts = _released(make, model, objective, rare_classes, bank)
+    parts["terms"].insert(0, Segmentation(**ignored))
+    return parts
 
 
-def _default(
-    model: nn.Module, k: int, features: str | None, objective: nn.Module | None, seed: int, ignored: int
-) -> dict[str, Any]:
-    prior = ClassPrior(k, grid=(8, 8), zoom=1.5, shift=0.05, ignore_index=ignored)
+class _Makers(NamedTuple):
+    """What makes the parts that all presets have, with the options on which they agree."""
+
+    labels: Callable[..., TeacherLabels]
+    fusion: Callable[..., SequencePatchFusion]
+    shared: Callable[..., Shared]
+    align: Callable[..., Alignment]
+
+
+def _default(make: _Makers, model: nn.Module, prior: ClassPrior, objective: nn.Module | None) -> dict[str, Any]:
     return {
         "prepare": MatchHistograms(grid=(3, 1)),
-        "labels": TeacherLabels(
-            Teacher(model, decay=0.98), cross_frame="averaged", adjust=prior, threshold=0.8, ignore_index=ignored
-        ),
-        "views": [Clean("source"), Exchange(SequencePatchFusion(k, seed=seed, ignore_index=ignored))],
-        "terms": [
-            Segmentation(ignore_index=ignored),
-            Alignment(k, objective, features=features, ignore_index=ignored),
-        ],
+        "labels": make.labels(Teacher(model, decay=0.98), cross_frame="averaged", adjust=prior, threshold=0.8),
+        "views": [Clean("source"), Exchange(make.fusion())],
+        "terms": [make.align(objective)],
         "warmup": 150,
         "all_frames": False,
     }
 
 
-def _paper(
-    model: nn.Module,
-    k: int,
-    features: str | None,
-    shallow: str | None,
-    objective: nn.Module | None,
-    seed: int,
-    ignored: int,
-) -> dict[str, Any]:
-    shared = Shared(
-        SequencePatchFusion(k, seed=seed, ignore_index=ignored),
-        target_patches=True,
-        feature_fusion=ShallowFeatureFusion(0.3),
-        shallow=shallow,
-        both_ways=True,
-    )
+def _paper(make: _Makers, model: nn.Module, objective: nn.Module | None) -> dict[str, Any]:
     return {
-        "labels": TeacherLabels(Teacher(model, decay=0.98), threshold=0.8, ignore_index=ignored),
-        "views": [Clean("source"), shared],
-        "terms": [
-            Segmentation(ignore_index=ignored),
-            Alignment(k, objective, features=features, ignore_index=ignored),
-        ],
+        "labels": make.labels(Teacher(model, decay=0.98), threshold=0.8),
+        "views": [Clean("source"), make.shared(make.fusion(), both_ways=True)],
+        "terms": [make.align(objective)],
         "warmup": 150,
         "all_frames": True,  # centroids over space and time, along the flow
     }
 
 
 def _released(
-    model: nn.Module,
-    k: int,
-    features: str | None,
-    shallow: str | None,
-    rare: Sequence[int],
-    objective: nn.Module | None,
-    seed: int,
-    ignored: int,
+    make: _Makers, model: nn.Module, objective: nn.Module | None, rare: Sequence[int], bank: PatchBank | None
 ) -> dict[str, Any]:
-    bank = PatchBank(k, classes=rare, ignore_index=ignored) if rare else None
-    shared = Shared(
-        SequencePatchFusion(k, rare_classes=rare, bank=bank, seed=seed, ignore_index=ignored),
-        target_patches=True,
-        feature_fusion=ShallowFeatureFusion(0.3),
-        shallow=shallow,
-    )
     mmd = CentroidAlignmentLoss("mmd") if objective is None else objective
-    align = Alignment(k, mmd, features=features, weight=0.01, over=("source", "target"), ignore_index=ignored)
-    labels = TeacherLabels(Teacher(model), cross_frame="warped", weighting="none", threshold=0.9, ignore_index=ignored)
     return {
         "prepare": MatchHistograms(),
-        "labels": labels,
-        "views": [Clean("source"), Clean("target"), shared],
-        "terms": [Segmentation(ignore_index=ignored), align],
+        "labels": make.labels(Teacher(model), cross_frame="warped", weighting="none", threshold=0.9),
+        "views": [Clean("source"), Clean("target"), make.shared(make.fusion(rare_classes=rare, bank=bank))],
+        "terms": [make.align(mmd, weight=0.01, over=("source", "target"))],
         "warmup": 0,
         "all_frames": False,
     }

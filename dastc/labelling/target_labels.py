@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from dastc._core.checks import check_between, check_choice, check_dtype, check_shape
-from dastc.adapt.class_prior import ClassPrior
-from dastc.adapt.steps import segment
-from dastc.adapt.teacher import Teacher
 from dastc.clip import Clip, check_clip
 from dastc.functional import confidence_weights, pseudo_labels
 from dastc.functional.confidence import Weighting
+from dastc.labelling.class_prior import ClassPrior
+from dastc.labelling.segment import segment
+from dastc.labelling.teacher import Teacher
 
 __all__ = ["CrossFrame", "Labelled", "TeacherLabels", "TrueLabels", "labelled_by"]
 
