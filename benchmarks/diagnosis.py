@@ -100,29 +100,24 @@ def look(recipe, seen, clips):
     with torch.no_grad():
         weights = [labels(clip._replace(labels=None)).clip.weights.mean() for clip in seen["target"]]
     quality = partial(label_quality, labels.teacher, seen["target"], classes, threshold=labels.threshold)
-    of_rules = {rule: quality(cross_frame=rule) for rule in RULES}
+    of_rules = {rule: quality(cross_frame=rule)._asdict() for rule in RULES}
     used = quality(cross_frame=labels.cross_frame, adjust=labels.adjust)
     geometry = class_geometry(recipe.model, "neck", seen["source"], seen["target"], classes)
     differs = disagreement(labels.teacher, seen["target"], classes)
     recipe.train(was)
     source, target = clips
     fusion = next(view.fusion for view in recipe.views if hasattr(view, "fusion"))
-    return plain({
-        "labels": of_rules, "used": used, "disagreement": differs, "weight": float(torch.stack(weights).mean()),
-        "geometry": geometry, "gradients": loss_gradients(recipe, source, target),
-        "pasted": pasted_shares(fusion, source, own_labels(labels.teacher, target), classes),
-    })  # fmt: skip
+    pulls = loss_gradients(recipe, source, target)
+    pasted = pasted_shares(fusion, source, own_labels(labels.teacher, target), classes)
+    return {
+        "labels": of_rules, "used": used._asdict(), "disagreement": differs._asdict(),
+        "weight": float(torch.stack(weights).mean()), "geometry": geometry._asdict(),
+        "gradients": {term: pull._asdict() for term, pull in pulls.items()}, "pasted": pasted._asdict(),
+    }  # fmt: skip
 
 
 def own_labels(teacher, clip):
     return TeacherLabels(teacher)(clip).clip
-
-
-def plain(value):
-    """Turn named tuples into dicts, as JSON would make lists of them."""
-    if hasattr(value, "_asdict"):
-        return plain(value._asdict())
-    return {name: plain(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def curve(axis, records, value, **style):
