@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-__all__ = ["left_eager", "left_out", "orchestrates"]
+__all__ = ["any_batch", "left_eager", "left_out", "orchestrates"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -60,3 +60,10 @@ def _disabled(function: Callable[..., Any], recursive: bool) -> Callable[..., An
         skip_code(other.__code__)
     disabled: Callable[..., Any] = torch.compiler.disable(function, recursive=recursive)  # type: ignore[no-untyped-call]
     return disabled
+
+
+@left_eager
+def any_batch(x: torch.Tensor) -> None:
+    """Let what is compiled for a tensor hold for batches of any size: others will follow."""
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.maybe_mark_dynamic(x, 0)

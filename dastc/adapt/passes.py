@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dastc._core.compiling import left_eager, orchestrates
+from dastc._core.compiling import any_batch, left_eager, orchestrates
 from dastc.adapt.steps import concatenated
 from dastc.adapt.views import View
 from dastc.clip import Clip
@@ -71,7 +70,8 @@ def run_passes(
 
         @orchestrates
         def run(*_: Tensor, group: Sequence[View] = group) -> list[Pass]:
-            mixing = {tap: partial(_mixed, tap, group, wanted, kept) for tap in taps if tap not in read or wanted}
+            concerned = {tap for tap, other in wanted for view in group if _concerns(view, tap, other)}
+            mixing = {tap: _mixing(tap, group, wanted, kept) for tap in sorted(concerned)}
             return _run(model, group, taps, read, mixing, num_classes)
 
         # checkpoint() is given the frames, of whose device it keeps the random state
@@ -129,7 +129,22 @@ def _run(
     ]  # fmt: skip
 
 
-@left_eager
+def _concerns(view: View, tap: str, other: str) -> bool:
+    return view.name == other or (view.blend is not None and view.blend.tap == tap)
+
+
+def _mixing(
+    tap: str, group: Sequence[View], wanted: set[tuple[str, str]], kept: dict[tuple[str, str], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    @left_eager
+    def mix(features: Tensor) -> Tensor:
+        mixed = _mixed(tap, group, wanted, kept, features)
+        any_batch(mixed)  # views that pass by themselves follow
+        return mixed
+
+    return mix
+
+
 def _mixed(
     tap: str, group: Sequence[View], wanted: set[tuple[str, str]], kept: dict[tuple[str, str], Tensor], features: Tensor
 ) -> Tensor:

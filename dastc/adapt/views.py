@@ -185,7 +185,7 @@ class Mixed(nn.Module):
         super().__init__()
         self.fusion = fusion
 
-    @orchestrates
+    @left_eager
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:  # noqa: ARG002
         """Return the mixed clip."""
         _, in_target = self.fusion(source, target)
@@ -237,7 +237,7 @@ class Exchange(nn.Module):
         """Whether both contexts show some of the same pixels."""
         return not self.fusion.complementary
 
-    @orchestrates
+    @left_eager
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:  # noqa: ARG002
         """Return the fused clips."""
         first, second = self.fusion(source, target)
@@ -307,7 +307,7 @@ class Shared(nn.Module):
         self.feature_fusion, self.shallow, self.both_ways = feature_fusion, shallow, both_ways
         self.source_template, self.target_template = ClipTemplate(), ClipTemplate()
 
-    @orchestrates
+    @left_eager
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:
         """Return the fused clips."""
         source_patches = self.source_template.swap(source)

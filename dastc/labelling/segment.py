@@ -1,8 +1,8 @@
 """What a network says of a clip, be it one for images or for video."""
 
-from einops import rearrange
 from torch import Tensor, nn
 
+from dastc._core.compiling import orchestrates
 from dastc._core.wrappers import unwrapped
 from dastc.clip import Clip
 from dastc.labelling.teacher import Teacher
@@ -16,12 +16,13 @@ def is_video(model: nn.Module) -> bool:
     return isinstance(unwrapped(model.model if isinstance(model, Teacher) else model), VideoSegmenter)
 
 
+@orchestrates
 def segment(model: nn.Module, clip: Clip, num_classes: int | None = None) -> Tensor:
     """Run an image model on every frame, or a video model on the clip; return logits (B, T, K, h, w)."""
     if is_video(model):
         logits: Tensor = model(clip.frames, clip.flow)
     else:
-        flat = logits_of(model(rearrange(clip.frames, "b t c h w -> (b t) c h w")))
+        flat = logits_of(model(clip.frames.flatten(0, 1)))
         logits = flat.view(*clip.frames.shape[:2], *flat.shape[1:])
     if num_classes is not None and logits.shape[2] != num_classes:
         raise ValueError(

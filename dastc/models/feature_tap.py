@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dastc._core.compiling import orchestrates
 from dastc._core.recomputing import recomputing_within
 from dastc._core.wrappers import unwrapped
 
@@ -91,7 +92,8 @@ class FeatureTap:
             output = forward(*args, **kwargs)
             return self._with_part(output, change(self._part(output)))
 
-        module.forward = changed
+        # the compiler would stop in there, and look at it again for each view that is changed otherwise
+        module.forward = orchestrates(changed) if getattr(change, "_torchdynamo_disable", False) else changed
         try:
             yield
         finally:
