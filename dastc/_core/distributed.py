@@ -1,19 +1,38 @@
 """What ranks share: sums with gradients, counts, and draws for the whole batch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_alone = False  # a plain global, since torch.compile guards on those
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this rank compute as if there were no others: what it runs inside waits for nobody."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
 
 def world() -> int:
-    """Return the number of ranks; 1 without torch.distributed."""
+    """Return the number of ranks; 1 without torch.distributed, and inside :func:`alone`."""
+    if _alone:
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Return the number of this rank; 0 without torch.distributed."""
+    """Return the number of this rank; 0 without torch.distributed, and inside :func:`alone`."""
+    if _alone:
+        return 0
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dastc._core.distributed import alone
 from dastc.clip import Clip
 
 __all__ = ["LossGradient", "loss_gradients"]
@@ -30,7 +31,8 @@ class LossGradient(NamedTuple):
 def loss_gradients(recipe: nn.Module, source: Clip, target: Clip) -> dict[str, LossGradient]:
     """Take each loss term's gradient on the student: how strong it is, and whether it agrees with the others.
 
-    Works on a copy: the recipe, its teacher and its random state stay as they were.
+    Works on a copy: the recipe, its teacher and its random state stay as they were. Of several ranks, any may look
+    alone: it measures its own clips.
 
     Args:
         recipe: Any recipe with ``model`` and ``step``.
@@ -51,7 +53,8 @@ def loss_gradients(recipe: nn.Module, source: Clip, target: Clip) -> dict[str, L
         ['mixed', 'source']
     """
     twin = copy.deepcopy(recipe)
-    losses = twin.step(source, target)  # type: ignore[operator]  # a recipe's
+    with alone():
+        losses = twin.step(source, target)  # type: ignore[operator]  # a recipe's
     parameters = [p for p in twin.model.parameters() if p.requires_grad]  # type: ignore[union-attr]
     pulls = {name: _gradient(loss, parameters) for name, loss in losses.items() if name != "total"}
     everything = torch.stack(list(pulls.values())).sum(dim=0)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from dastc._core.distributed import alone
 from dastc.clip import Clip
 from dastc.fusion import SequencePatchFusion
 
@@ -38,7 +39,7 @@ def pasted_shares(
 ) -> PastedShares:
     """Say how much of each class is pasted, and into which context.
 
-    Works on a copy: the fusion's bank and its random state stay as they were.
+    Works on a copy: the fusion's bank and its random state stay as they were. Of several ranks, any may look alone.
 
     Args:
         fusion: The fusion of a recipe.
@@ -62,7 +63,9 @@ def pasted_shares(
         PastedShares(in_source=[1.0, 0.0], in_target=[1.0, 0.0])
     """
     shares = []
-    for context in copy.deepcopy(fusion)(source, target, **templates):
+    with alone():
+        contexts = copy.deepcopy(fusion)(source, target, **templates)
+    for context in contexts:
         labels = context.clip.labels
         pasted = labels[context.mask & (labels >= 0) & (labels < num_classes)]
         shares.append((torch.bincount(pasted, minlength=num_classes) / max(labels.numel(), 1)).tolist())

@@ -5,11 +5,26 @@ import pytest
 import torch
 
 from dastc import Clip
+from dastc._core.distributed import world
 from dastc.adapt import DACS, DASTC
-from dastc.diagnosis import loss_gradients
+from dastc.diagnosis import loss_gradients, pasted_shares
 from dastc.models import TinySegmenter
 
 K = 4
+
+
+def test_one_of_several_ranks_may_look_alone(monkeypatch):
+    torch.manual_seed(0)
+    recipe = DASTC(TinySegmenter(K, width=16), K, warmup=0)
+    source, target = (Clip(torch.randn(1, 1, 3, 16, 16), torch.randint(0, K, (1, 1, 16, 16))) for _ in range(2))
+    fusion = recipe.views[1].fusion
+    expected = loss_gradients(recipe, source, target), pasted_shares(fusion, source, target, K)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_, **__: pytest.fail("waits for the other rank"))
+    assert (loss_gradients(recipe, source, target), pasted_shares(fusion, source, target, K)) == expected
+    assert world() == 2
 
 
 def test_gradients_of_the_terms_and_nothing_is_changed():
