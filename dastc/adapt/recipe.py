@@ -141,7 +141,7 @@ class Recipe(nn.Module):
         self, source: Clip, target: Clip | None = None, *, target_labels: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Return the losses of one step."""
-        source, target = self._checked(source, target)
+        source, target = self._checked(source, target, target_labels)
         self._follow_student()
         if self.prepare is not None:
             source = self.prepare(source, target)
@@ -258,8 +258,10 @@ class Recipe(nn.Module):
         return view if self.all_frames or is_video(self.model) else view.last()
 
     @left_eager
-    def _checked(self, source: Clip, target: Clip | None) -> tuple[Clip, Clip | None]:
+    def _checked(self, source: Clip, target: Clip | None, known: Tensor | None) -> tuple[Clip, Clip | None]:
         caller = f"{type(self).__name__}.step"
+        if known is not None and self.labels is None:
+            raise ValueError(f"{caller}: `target_labels` must be None in a recipe without `labels`; it looks at none.")
         if self.labels is None and self.prepare is None:
             check_clip(caller, "source", source, labelled=True)
             return source, None
@@ -267,7 +269,7 @@ class Recipe(nn.Module):
             raise TypeError(f"{caller}: `target` must be a dastc.Clip; got None.")
         if isinstance(self.labels, TrueLabels):
             check_clip(caller, "source", source, labelled=True)
-            check_clip(caller, "target", target, labelled=True)
+            check_clip(caller, "target", target, labelled=known is None)
             return source, target
         return check_pair(caller, source, target)
 

@@ -135,6 +135,15 @@ def test_a_target_that_is_known_throughout_is_learnt_as_the_oracle_learns_it():
         torch.testing.assert_close(found[name], loss)
 
 
+def test_target_labels_stand_in_for_those_of_the_oracle_and_are_refused_where_nothing_looks_at_them():
+    source, target = clips()
+    bare = target._replace(labels=None)
+    expected, found = make("oracle")(source, target), make("oracle")(source, bare, target_labels=target.labels)
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match=r"^SourceOnly\.step: `target_labels` must be None in a recipe without"):
+        make("source_only")(source, target, target_labels=target.labels)
+
+
 def test_true_labels_are_the_targets_own_or_those_given():
     _, target = clips()
     truth = known(1.0)
