@@ -4,8 +4,9 @@
     python examples/adapt_video.py --data camvid:path/to/camvid --method source_only dastc
     python examples/adapt_video.py --method dastc "dastc(warmup=0)" "dastc(without='align')" "dacs(decay=0.999)"
 
-A method may be given arguments of its recipe, as in a call, and dastc parts to leave out. Writes DIR/result.json,
-DIR/panel.png and a checkpoint for each method. Interrupted, it goes on with --resume.
+A method may be given arguments of its recipe, as in a call, and dastc parts to leave out, or to add, as in
+"dastc(adding=('class_prior', 'histograms'))". Writes DIR/result.json, DIR/panel.png and a checkpoint for each method.
+Interrupted, it goes on with --resume.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from dastc.labelling.segment import segment
 from dastc.models import MultiScale, TinySegmenter, VideoSegmenter
 from dastc.training import StepBatches, fit, polynomial
 from dastc.training.command_line import add_run_arguments, names, positive, reported
-from dastc.training.leaving_out import dastc_without
+from dastc.training.parts_by_name import dastc_by_names
 from dastc.training.progress import say
 from dastc.training.ranks import device_of
 from dastc.training.records import classes_of, commit, device_name, versions, write_json
@@ -106,7 +107,7 @@ def method(text):
             f"must be one of {', '.join(RECIPES)}, or such as 'dacs(decay=0.999)'; got {text!r}"
         ) from error
     _, _, *known = inspect.signature(RECIPES[name]).parameters  # after the model and the number of classes
-    known += ["without"] if RECIPES[name] is DASTC else []
+    known += ["without", "adding"] if RECIPES[name] is DASTC else []
     for argument in given:
         if argument not in known:
             raise argparse.ArgumentTypeError(f"{name} has no `{argument}`, but {', '.join(known)}; got {text!r}")
@@ -218,7 +219,7 @@ def train(method, args, source, target, scored, device):
 
 def prepare(method, args, space, device="cpu"):
     torch.manual_seed(args.seed)
-    recipe = make_recipe(method, make_model(args, len(space.names)), space, args.seed)
+    recipe = make_recipe(method, make_model(args, len(space.names)), space, args)
     recipe.to(device=device, memory_format=torch.channels_last)
     return recipe, torch.optim.AdamW(recipe.model.parameters(), lr=args.lr, weight_decay=0.01)
 
@@ -228,17 +229,18 @@ def make_model(args, num_classes):
     return VideoSegmenter(model, num_classes) if args.video else model
 
 
-def make_recipe(method, model, space, seed):
+def make_recipe(method, model, space, args):
     name, given = call(method)
-    defaults = {"seed": seed, "ignore_index": space.ignore_index}
+    defaults = {"seed": args.seed, "ignore_index": space.ignore_index}
     if RECIPES[name] is DASTC:
         prefix = "image_model." if isinstance(model, VideoSegmenter) else ""
         aligned = {} if name == "dastc_released" else {"features": f"{prefix}neck"}  # of that, logits
         preset = name.partition("_")[2] or "default"
         fused = {} if preset == "default" else {"shallow": f"{prefix}stem"}
-        rare = {"rare_classes": space.rare} if preset == "released" else {}
-        defaults |= {"preset": preset, **fused, **rare, **aligned}
-        return dastc_without(given.pop("without", ()), model, len(space.names), **(defaults | given))
+        # of so short a training, a quarter on the source alone; "released" has its own warm-up
+        own = {"rare_classes": space.rare} if preset == "released" else {"warmup": args.steps // 4}
+        defaults |= {"preset": preset, **fused, **own, **aligned}
+        return dastc_by_names(model, len(space.names), **(defaults | given))
     return RECIPES[name](model, len(space.names), **(defaults | given))
 
 

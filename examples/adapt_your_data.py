@@ -23,7 +23,7 @@ from dastc.models import VideoSegmenter, freeze, parameter_groups, taps_of
 from dastc.models.import_path import model_from
 from dastc.training import StepBatches, fit, polynomial, ranks
 from dastc.training.command_line import add_run_arguments, any_number, mapping, names, positive, reported
-from dastc.training.leaving_out import PARTS, dastc_without
+from dastc.training.parts_by_name import ADDITIONS, PARTS, dastc_by_names
 from dastc.training.progress import say
 from dastc.training.ranks import rank, together, world
 from dastc.training.records import append_row, classes_of, read_rows
@@ -73,6 +73,8 @@ def parse(argv):
     model.add_argument("--preset", choices=("default", "paper", "released"), default="default", help="of dastc")
     model.add_argument("--align", choices=ALIGN, help="what brings classes together; as in the preset if not given")
     model.add_argument("--without", nargs="+", choices=PARTS, default=[], help="parts of dastc to leave out")
+    model.add_argument("--adding", nargs="+", choices=ADDITIONS, default=[],
+                       help="parts for domains that show the same things from the same height")  # fmt: skip
     model.add_argument("--features", metavar="NAME", help="submodule to align; known for the models of docs/models.md")
     model.add_argument("--shallow", metavar="NAME", help="submodule to fuse, of the other presets; known likewise")
     model.add_argument("--freeze", nargs="+", default=[], metavar="NAME", help="submodules that stay as they are")
@@ -85,12 +87,16 @@ def parse(argv):
     train.add_argument("--accumulate", type=positive, default=1, metavar="N", help="parts of a batch, to save memory")
     train.add_argument("--lr", type=float, default=6e-5)
     train.add_argument("--weight-decay", type=float, default=0.01)
-    train.add_argument("--warmup", type=any_number, default=500,
-                       help="steps until --lr is reached; dastc adapts from then on")  # fmt: skip
+    train.add_argument("--warmup", type=any_number,
+                       help="steps on the source alone before dastc adapts, 0 for a model that knows the source; if "
+                       "not given, a tenth of --steps, but at least 600 and at most half of them")  # fmt: skip
     train.add_argument("--amp", action="store_true", help="compute in bfloat16 where that is safe")
     train.add_argument("--workers", type=any_number, default=2, help="processes that read, for each domain")
     add_run_arguments(train, out="runs/adapt_your_data", save_every=500)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.warmup is None:
+        args.warmup = min(max(600, args.steps // 10), args.steps // 2)
+    return args
 
 
 def run(args, device):
@@ -165,9 +171,9 @@ def make_recipe(args, model, space):
     objective = CentroidAlignmentLoss(args.align) if args.align not in (None, "none") else None
     aligning = "nothing" if "align" in left_out else features or "logits"
     say(f"dastc on {type(model).__name__}, aligning {aligning}")
-    return dastc_without(
-        left_out, model, classes, preset=args.preset, features=features, shallow=shallow, warmup=args.warmup,
-        objective=objective, **common,
+    return dastc_by_names(
+        model, classes, without=left_out, adding=args.adding, preset=args.preset, features=features, shallow=shallow,
+        warmup=args.warmup, objective=objective, **common,
     )  # fmt: skip
 
 
@@ -186,8 +192,9 @@ def train(args, recipe, optimizer, data, space):
     common = {"seed": args.seed, "workers": args.workers}
     source, target = (StepBatches(data[i], args.batch, stream=i, **common) for i in (0, 1))
     model = {"path": args.model, "arguments": args.model_args, "video": args.video}
+    schedule = polynomial(args.steps, warmup=min(500, args.steps // 10))
     return fit(
-        recipe, optimizer, source, target, steps=args.steps, schedule=polynomial(args.steps, warmup=args.warmup),
+        recipe, optimizer, source, target, steps=args.steps, schedule=schedule,
         accumulate=args.accumulate, amp=args.amp, target_labels=args.target_labels is not None,
         path=args.out / "last.pt", resume=args.resume, save_every=args.save_every,
         score=None if data[2] is None else scores, tensorboard=args.out / "tensorboard",

@@ -1,6 +1,7 @@
 """What is compared: each row is a recipe that goes on from the source model, and perhaps something done at the end."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from network import batch_norms
 
 from dastc.adapt import DACS, Oracle, SourceOnly, adapt_statistics
 from dastc.labelling.segment import segment
+from dastc.training.parts_by_name import ADDITIONS, dastc_by_names
 
 
 class Row(NamedTuple):
@@ -79,12 +81,25 @@ def restate(layer, mean, variance):
     layer.running_var.copy_(variance)
 
 
+def dastc(**options):
+    """Return a row of DA-STC, which needs no warm-up: it starts from the source model."""
+    taps = {"features": "neck"} | ({"shallow": "shallow"} if "preset" in options else {})
+    return Row(partial(dastc_by_names, warmup=0, **taps, **options))
+
+
 ROWS = {
     "source": Row(SourceOnly, starts="imagenet"),
     "source_only": Row(SourceOnly),
     "adabn": Row(SourceOnly, trained_as="source_only", finish=adabn),
     "adabn_plain": Row(SourceOnly, trained_as="source_only", finish=adabn_plain),
     "dacs": Row(DACS),
+    "dastc": dastc(),
+    "dastc_unaligned": dastc(without="align"),
+    "dastc_with_prior": dastc(adding="class_prior"),
+    "dastc_with_histograms": dastc(adding="histograms"),
+    "dastc_with_both": dastc(adding=ADDITIONS),
+    "dastc_paper": dastc(preset="paper"),
+    "dastc_released": dastc(preset="released"),
     "oracle": Row(Oracle, target_labels=True),
     "dacs_from_imagenet": Row(DACS, starts="imagenet"),
 }

@@ -12,6 +12,7 @@ from dastc.adapt import (
     TPS,
     Agreement,
     Alignment,
+    ClassPrior,
     Clean,
     Exchange,
     Hidden,
@@ -55,7 +56,9 @@ def own_parts(model, *, seed=0, prefix="", ignore_index=255, **more):
     ignore = {"ignore_index": ignore_index}
     bank = PatchBank(K, classes=[2], min_pixels=1, **ignore)
     fusion = SequencePatchFusion(K, complementary=False, bank=bank, seed=seed, **ignore)
-    label = TeacherLabels(Teacher(model, decay=0.5), cross_frame="agreeing", weighting="confidence", **ignore)
+    prior = ClassPrior(K, grid=(4, 4), zoom=1.5, shift=0.05, **ignore)
+    teacher = Teacher(model, decay=0.5)
+    label = TeacherLabels(teacher, cross_frame="agreeing", adjust=prior, weighting="confidence", **ignore)
     align = Alignment(K, features=f"{prefix}neck", memory=0.8, **ignore)
     return Recipe(
         model,

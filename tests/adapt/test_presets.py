@@ -132,7 +132,8 @@ def test_the_parts_of_the_default():
     assert [type(x) for x in parts["views"]] == [Clean, Exchange]
     assert [type(x) for x in parts["terms"]] == [Segmentation, Alignment]
     assert parts["views"][1].fusion.complementary
-    assert parts["prepare"].grid == (3, 1)
+    assert "prepare" not in parts  # nothing is taken for granted of what the target shows
+    assert parts["labels"].adjust is None
     label, align = parts["labels"], parts["terms"][1]
     assert (label.cross_frame, label.weighting, label.threshold, label.teacher.decay) == (
         "averaged",
@@ -141,7 +142,7 @@ def test_the_parts_of_the_default():
         0.98,
     )
     assert (align.features, align.weight, align.memory, align.objective.align) == ("neck", 0.1, None, "cdd")
-    assert (parts["warmup"], parts["all_frames"]) == (150, False)
+    assert (parts["warmup"], parts["all_frames"]) == (600, False)
 
 
 def test_the_parts_of_the_paper():
@@ -154,7 +155,7 @@ def test_the_parts_of_the_paper():
     assert align.aggregator.temporal
     assert align.over == ("in_source", "in_target")
     assert align.objective.align == "cdd"  # intra-class alignment and inter-class separation
-    assert (parts["warmup"], parts["all_frames"], parts["labels"].adjust) == (150, True, None)
+    assert (parts["warmup"], parts["all_frames"], parts["labels"].adjust) == (600, True, None)
     assert "prepare" not in parts
 
 
@@ -213,13 +214,13 @@ def test_the_arguments_of_a_preset_reach_their_parts(preset):
     assert align.features == "neck"
     assert (recipe.warmup, recipe.passes, recipe.seed, fusion.seed, recipe.preset) == (7, "together", 3, 3, preset)
     ignoring = [recipe, recipe.labels, *recipe.terms, align.aggregator, fusion]
-    ignoring += [x for x in (recipe.labels.adjust, fusion.bank) if x is not None]
-    assert len(ignoring) == 7 - (preset == "paper")
+    ignoring += [] if fusion.bank is None else [fusion.bank]
+    assert len(ignoring) == (7 if preset == "released" else 6)
     assert [x.ignore_index for x in ignoring] == [9] * len(ignoring)
     assert recipe.augment is same
     assert recipe.extra_repr().startswith(f"preset={preset!r}, num_classes=4, warmup=7, all_frames=")
-    assert DASTC(tiny(), K, preset=preset, **taken).warmup == (0 if preset == "released" else 150)
-    assert isinstance(DASTC(tiny(), K, preset=preset, **taken).prepare, MatchHistograms) == (preset != "paper")
+    assert DASTC(tiny(), K, preset=preset, **taken).warmup == (0 if preset == "released" else 600)
+    assert isinstance(DASTC(tiny(), K, preset=preset, **taken).prepare, MatchHistograms) == (preset == "released")
 
 
 def test_without_a_name_logits_are_aligned():

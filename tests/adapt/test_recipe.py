@@ -148,7 +148,7 @@ def test_the_warm_up_trains_on_the_clean_source_alone(name):
 
 
 def test_the_class_prior_counts_the_source_in_the_warm_up_too():
-    recipe = make("default", warmup=9)
+    recipe = make("own", warmup=9)
     train(recipe, 1)
     assert recipe.labels.adjust.shown.sum() > 0
 

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dastc import Clip
 from dastc.adapt import DACS, DASTC, TPS, SourceOnly
 from dastc.models import TinySegmenter, VideoSegmenter
+from dastc.training.parts_by_name import ADDITIONS, dastc_by_names
 
 K, BATCH, STEPS = 5, 4, 5
 # what the ranks are given: the same everywhere, classes that some ranks lack, a rank without any label
@@ -22,7 +23,8 @@ RECIPES = {
     "source_only": lambda model, _: SourceOnly(model, K),
     "dacs": lambda model, _: DACS(model, K, threshold=0.21),  # of an untrained net, some pixels are that sure
     "tps": lambda model, _: TPS(model, K, threshold=0.21),
-    "default": lambda model, at: DASTC(model, K, features=f"{at}neck", warmup=1),
+    # with what can be added to it: ranks must share what the class prior counts
+    "default": lambda model, at: dastc_by_names(model, K, adding=ADDITIONS, features=f"{at}neck", warmup=1),
     "paper": lambda model, at: DASTC(model, K, preset="paper", features=f"{at}neck", shallow=f"{at}stem", warmup=1),
     "released": lambda model, at: DASTC(model, K, preset="released", shallow=f"{at}stem", rare_classes=(1, 4)),
 }

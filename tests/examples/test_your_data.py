@@ -68,6 +68,7 @@ def settings(tree, out, **changes):
         "label_map": "{0: 0, 7: 1}", "other_ids": "ignore", "model": f"{tree / 'mine.py'}:make", "steps": 4,
         "save_every": 2, "workers": 0, "lr": 1e-3, "warmup": 1, "device": "cpu", "out": out, **changes,
     }  # fmt: skip
+    given = {key: value for key, value in given.items() if value is not None}
     return [part for key, value in given.items() for part in (f"--{key.replace('_', '-')}", str(value))]
 
 
@@ -111,8 +112,10 @@ def test_dastc_is_what_is_asked_for(tree, tmp_path):
     without = made(tree, tmp_path, align="none", preset="paper", warmup=7)
     assert not any(isinstance(term, Alignment) for term in without.terms)
     assert without.warmup == 7
-    bare = made(tree, tmp_path, "--without", "class_prior", "histograms")
-    assert (bare.prepare, bare.labels.adjust, len(bare.terms)) == (None, None, 2)
+    more = made(tree, tmp_path, "--adding", "class_prior", "histograms")
+    assert (more.prepare.grid, more.labels.adjust.grid, len(more.terms)) == ((3, 1), (8, 8), 2)
+    for steps, warmup in ((20_000, 2000), (2000, 600), (600, 300)):
+        assert made(tree, tmp_path, steps=steps, warmup=None).warmup == warmup
     assert type(made(tree, tmp_path, method="dacs")).__name__ == "DACS"
 
 
