@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from dastc._core.checks import check_at_least
 from dastc._core.compiling import left_eager, orchestrates
 from dastc._core.random_state import RandomState
-from dastc.adapt.clip_template import ClipTemplate
 from dastc.clip import Clip
 from dastc.functional.appearance import hidden_blocks
 from dastc.fusion import SequencePatchFusion, ShallowFeatureFusion
+from dastc.fusion.clip_template import ClipTemplate
 from dastc.fusion.sequence_patch_fusion import FusedClip
 
 __all__ = ["Blend", "Clean", "Exchange", "Hidden", "Mixed", "Shared", "View"]

@@ -9,10 +9,10 @@ from at_hand import K, clips, make, own_parts, spied, tiny, train
 from torch import nn
 
 from dastc.adapt import Clean, Exchange, Hidden, Shared, View
-from dastc.adapt.clip_template import ClipTemplate
 from dastc.adapt.views import Mixed
 from dastc.functional.appearance import hidden_blocks
 from dastc.fusion import PatchBank, SequencePatchFusion, ShallowFeatureFusion
+from dastc.fusion.clip_template import ClipTemplate
 
 
 def pair(seed=0, **kind):
