@@ -121,3 +121,18 @@ def check_clip(caller: str, name: str, clip: Clip, *, labelled: bool = False) ->
         check_dtype(caller, f"{name}.weights", clip.weights, "float")
     check_same_device(caller, {f"{name}.{field}": x for field, x in zip(Clip._fields, clip, strict=True)})
     return {axis: sizes[axis] for axis in "BTHW"}
+
+
+def check_pair(
+    caller: str, source: Clip, target: Clip, *, alike: bool = True, labelled: bool = False
+) -> tuple[Clip, Clip]:
+    """Check the clips of a step, of one size if ``alike``; forget the labels of a target that need not be ``labelled``.
+
+    Raises:
+        TypeError, ValueError: As of :func:`check_clip`, and if the sizes differ.
+    """
+    check_clip(caller, "source", source, labelled=True)
+    sizes = check_clip(caller, "target", target, labelled=labelled) | {"C": target.frames.shape[2]}
+    if alike:
+        check_shape(caller, "source.frames", source.frames, "B T C H W", sizes, hint="As target.frames.")
+    return source, target if labelled else target._replace(labels=None, weights=None)

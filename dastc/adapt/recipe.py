@@ -14,11 +14,10 @@ from dastc._core.optimizer_steps import hear_of_steps, heard_of_step
 from dastc._core.wrappers import averages_gradients
 from dastc.adapt.fitting import check_parts, named
 from dastc.adapt.passes import Pass, Passes, run_passes
-from dastc.adapt.steps import check_pair
 from dastc.adapt.terms import Segmentation
 from dastc.adapt.views import Clean, View
 from dastc.augment import PhotometricJitter
-from dastc.clip import Clip, check_clip
+from dastc.clip import Clip, check_clip, check_pair
 from dastc.labelling.segment import is_video
 from dastc.labelling.target_labels import TeacherLabels, TrueLabels
 from dastc.labelling.teacher import Teacher
@@ -267,11 +266,8 @@ class Recipe(nn.Module):
             return source, None
         if target is None:
             raise TypeError(f"{caller}: `target` must be a dastc.Clip; got None.")
-        if isinstance(self.labels, TrueLabels):
-            check_clip(caller, "source", source, labelled=True)
-            check_clip(caller, "target", target, labelled=known is None)
-            return source, target
-        return check_pair(caller, source, target)
+        true = isinstance(self.labels, TrueLabels)
+        return check_pair(caller, source, target, alike=not true, labelled=true and known is None)
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy's weights have versions of their own

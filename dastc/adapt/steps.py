@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dastc._core.checks import check_shape
 from dastc._core.compiling import left_eager
-from dastc.clip import Clip, check_clip
+from dastc.clip import Clip
 from dastc.functional import upsampled_cross_entropy
 
-__all__ = ["check_pair", "concatenated", "segmentation_loss"]
+__all__ = ["concatenated", "segmentation_loss"]
 
 
 def segmentation_loss(logits: Tensor, clip: Clip, *, ignore_index: int = 255) -> Tensor:
@@ -39,11 +38,3 @@ def concatenated(clips: Sequence[Clip]) -> Clip:
 
 def _weights(clip: Clip) -> Tensor:
     return torch.ones_like(clip.frames[:, :, 0]) if clip.weights is None else clip.weights
-
-
-def check_pair(caller: str, source: Clip, target: Clip) -> tuple[Clip, Clip]:
-    """Check a step's clips, and forget whatever labels the target has."""
-    check_clip(caller, "source", source, labelled=True)
-    sizes = check_clip(caller, "target", target) | {"C": target.frames.shape[2]}
-    check_shape(caller, "source.frames", source.frames, "B T C H W", sizes, hint="As target.frames.")
-    return source, target._replace(labels=None, weights=None)

@@ -6,7 +6,8 @@ from torch import nn
 
 from dastc import Clip, debug_checks
 from dastc.adapt import Teacher
-from dastc.adapt.steps import check_pair, concatenated, segmentation_loss
+from dastc.adapt.steps import concatenated, segmentation_loss
+from dastc.clip import check_pair
 from dastc.functional import pseudo_labels, upsampled_cross_entropy
 from dastc.labelling.segment import is_video, segment
 from dastc.labelling.target_labels import labelled_by
