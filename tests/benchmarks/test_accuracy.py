@@ -203,7 +203,7 @@ def test_every_cell_of_every_table_can_be_made(accuracy):
         recipe, *own = method.split(" ")
         args = example.parse(["--method", recipe, *settings, *own])
         model = example.make_model(args, 9)
-        assert example.make_recipe(recipe, model, example.StreetClips.label_space, 0).model is model
+        assert example.make_recipe(recipe, model, example.StreetClips.label_space, args).model is model
     for name, table in accuracy.TABLES.items():
         assert set(table.against) <= set(table.methods), name
         page = BENCHMARKS.parent / "docs" / (table.page or "results.md")

@@ -15,11 +15,11 @@ import several_ranks
 SCRIPT = Path(several_ranks.__file__)
 
 
-def on_ranks(engine, world, folder):
+def on_ranks(world, folder, *engines):
     path = folder / "found.pt"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
     done = subprocess.run(
-        [*command, str(SCRIPT), engine, str(path)],
+        [*command, str(SCRIPT), str(path), *engines],
         capture_output=True, text=True, check=False, timeout=280, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -37,23 +37,27 @@ def assert_alike(found, wanted):
         assert updates == counted == several_ranks.STEPS
 
 
-@pytest.mark.parametrize("world", [2, 4])
-def test_ranks_under_ddp_equal_one_process_on_the_whole_batch(world, tmp_path):
-    found = on_ranks("ddp", world, tmp_path)
-    assert len(found) == len(several_ranks.RECIPES) * len(several_ranks.PATTERNS) * (2 if world == 2 else 1)
+def assert_all_cases(found, world):
+    assert list(found) == several_ranks.cases(world)
+    assert {name for name, *_ in found} == set(several_ranks.RECIPES)
     assert_alike(found.values(), [on_one_process(*case) for case in found])
 
 
-@pytest.mark.parametrize("engine", ["student", "fsdp"])
-def test_ranks_equal_one_process_where_the_student_is_wrapped_or_sharded(engine, tmp_path):
-    found = on_ranks(engine, 2, tmp_path)
-    assert_alike(found.values(), [on_one_process(name) for name in found])
+def test_two_ranks_equal_one_process_on_the_whole_batch(tmp_path):
+    found = on_ranks(2, tmp_path, "ddp", "student", "fsdp")
+    assert_all_cases(found["ddp"], 2)
+    for engine in ("student", "fsdp"):  # the student is wrapped, or sharded, and not the recipe
+        assert_alike(found[engine].values(), [on_one_process(name) for name in found[engine]])
+
+
+def test_four_ranks_equal_one_process_on_the_whole_batch(tmp_path):
+    assert_all_cases(on_ranks(4, tmp_path, "ddp")["ddp"], 4)
 
 
 @pytest.mark.parametrize("engine", ["accelerate", "lightning"])
 def test_ranks_equal_one_process_in_the_loops_of_others(engine, tmp_path):
     pytest.importorskip(engine)
-    found = on_ranks(engine, 2, tmp_path)
+    found = on_ranks(2, tmp_path, engine)[engine]
     assert_alike(found.values(), [on_one_process(name, pattern="classes missing") for name in found])
 
 

@@ -53,7 +53,7 @@ def test_adapt_image(capsys):
 
 
 def test_adapt_video_writes_results_panel_and_checkpoints(tmp_path, capsys):
-    methods = ["source_only", "dacs", "tps", "dastc", "dastc(warmup=0)", "dastc_paper", "dastc_released", "oracle"]
+    methods = ["source_only", "dacs", "tps", "dastc", "dastc(warmup=3)", "dastc_paper", "dastc_released", "oracle"]
     run("adapt_video", *SMALL, "--steps", 3, "--device", "cpu", "--out", tmp_path, "--method", *methods)
     rows = json.loads((tmp_path / "result.json").read_text())
     assert [row["method"] for row in rows] == methods
@@ -69,8 +69,8 @@ def test_adapt_video_writes_results_panel_and_checkpoints(tmp_path, capsys):
     table = capsys.readouterr().out
     assert all(method in table for method in methods)
     assert "mIoU" in table
-    assert table.count("steps are warm-up") == 2
-    assert "dastc: all 3 steps are warm-up on the source; 'dastc(warmup=0)' has none." in table
+    assert table.count("steps are warm-up") == 1  # of the others, a quarter of the steps
+    assert "dastc(warmup=3): all 3 steps are warm-up on the source; 'dastc(warmup=0)' has none." in table
 
 
 def test_adapt_video_estimates_flow_once(tmp_path):
