@@ -3,6 +3,7 @@
     python benchmarks/real/grid.py --carla DIR --camvid DIR                       # shift a, all rows, seeds 0 to 2
     python benchmarks/real/grid.py --shifts a b --rows dacs --seeds 3 4 --carla DIR --camvid DIR
     python benchmarks/real/grid.py --table                                        # from the results alone
+    python benchmarks/real/grid.py --table --page docs/results.md                 # into the page, between its markers
 
 Finished cells are not run again and interrupted ones go on from their checkpoint, so the same command continues after
 a crash. A cell that fails does not stop the others: it is named at the end, with its log, and the exit code is 1.
@@ -20,7 +21,7 @@ from pathlib import Path
 from cell import add_common, checkpoint_path, result_path
 from rows import ROWS
 from shifts import SHIFTS
-from tables import table
+from tables import put, table
 
 CELL = Path(__file__).parent / "cell.py"
 COMMON = ("network", "carla", "camvid", "steps", "lr", "runs", "results")
@@ -30,7 +31,10 @@ def main(argv=None):
     args = parse(argv)
     failed = [] if args.table else run(args, missing(args))
     for shift in args.shifts:
-        print("\n" + table(args.results / shift / args.network, ROWS))
+        found = table(args.results / shift / args.network, ROWS)
+        print("\n" + found)
+        if args.page is not None:
+            put(args.page, f"real {shift} {args.network}", found, "real/grid.py")
     if failed:
         print("\nThese cells failed:\n" + "\n".join(f"{name(cell)}: see {log_path(cell)}" for cell in failed))
         sys.exit(1)
@@ -43,6 +47,7 @@ def parse(argv):
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time, one thread each")
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the tables between the markers of this page")
     add_common(parser)
     return parser.parse_args(argv)
 

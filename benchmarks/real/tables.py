@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # where the tables of the other suite are
-from score_tables import LEVEL, by_method, error, gains, interval, paired, spread
+from score_tables import LEVEL, by_method, error, gains, interval, paired, put, spread
+
+__all__ = ["put", "table"]
 
 AGAINST = "source_only"
 # what else is scored: a street whose labels may help to choose settings, and source frames kept back from training
