@@ -428,3 +428,16 @@ def test_the_table_pairs_seeds_and_shows_every_class(real, tmp_path):
     assert dacs[:5] == ["dacs", "2", "**33.5 ± 2.1** (35.0 / 32.0)", "+5.5 ± 4.5", "-51.7 to +62.7"]
     assert "600 steps, lr 0.0003; cpu, 1 thread; torch 2; commit abcdefabcd." in text
     assert real("tables").table(tmp_path / "b" / "none") == "b/none: no results yet."
+
+
+def test_the_table_goes_between_its_markers_on_a_page(grid, tmp_path, capsys):
+    page, name = tmp_path / "page.md", "real b mobilenet_v2"
+    marks = (f"<!-- {name}: made by benchmarks/real/grid.py -->", f"<!-- end of {name} -->")
+    given = ["--table", "--shifts", "b", "--network", "mobilenet_v2", "--results", str(tmp_path), "--page", str(page)]
+    page.write_text("\n".join(["before", *marks, "after"]))
+    grid.main(given)
+    assert "b/mobilenet_v2: no results yet." in capsys.readouterr().out
+    assert page.read_text() == f"before\n{marks[0]}\n\nb/mobilenet_v2: no results yet.\n\n{marks[1]}\nafter"
+    page.write_text("without marks")
+    with pytest.raises(SystemExit, match=r"must hold the lines '<!-- real b mobilenet_v2: made by"):
+        grid.main(given)
