@@ -1,10 +1,12 @@
 """Flow fields from and to files: the released ``.npy``, Middlebury's ``.flo``, KITTI's ``.png``."""
 
+import os
 import struct
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from tokenize import TokenError
 from typing import Any, Literal
 
@@ -26,6 +28,10 @@ Stored = Literal["int16", "float16", "float32"]
 _BROKEN = (OSError, ValueError, TypeError, OverflowError, SyntaxError, TokenError)
 _STORED = ("int16", "float16", "float32")
 _TENTHS = 10  # the int16 of the released data counts tenths of a pixel
+# headers are parsed as Python, which two threads at once may fail at (SystemError, python/cpython#106905)
+_HEADERS = Lock()
+if hasattr(os, "register_at_fork"):  # no worker process begins with a lock that nobody will release
+    os.register_at_fork(before=_HEADERS.acquire, after_in_parent=_HEADERS.release, after_in_child=_HEADERS.release)
 _FLO_MAGIC = struct.pack("<f", 202021.25)
 _FLO_HEADER = 12
 _FLO_UNKNOWN = 1e9  # Middlebury: a component beyond it is unknown; 1e10 is written
@@ -137,7 +143,8 @@ def _by_suffix(caller: str, path: Path, known: Mapping[str, Callable[..., Any]])
 def _read_npy(path: Path) -> Array:
     try:
         # mapped, so that kind, shape and length are known before anything is read, and nothing is ever unpickled
-        stored = np.lib.format.open_memmap(path, mode="r")
+        with _HEADERS:
+            stored = np.lib.format.open_memmap(path, mode="r")
     except _BROKEN as error:
         raise _broken(path, error) from error
     if not (stored.dtype.kind == "f" or (stored.dtype.kind == "i" and stored.dtype.itemsize == 2)):
