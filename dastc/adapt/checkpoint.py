@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def save_checkpoint(
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
+            _written(state, file, path)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -173,6 +174,13 @@ def read_about(path: str | os.PathLike[str]) -> dict[str, Any]:
     return about
 
 
+def _written(state: dict[str, Any], file: Any, path: Path) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:  # torch's own, in place of what the file system said
+        raise OSError(f"save_checkpoint: {path} could not be written; {error}") from error
+
+
 def _prefix(recipe: nn.Module) -> str:
     """Return what the names of the network's weights begin with: nothing if there is no recipe around it."""
     if not isinstance(recipe, Recipe):
@@ -189,6 +197,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"load_checkpoint: `path` must be a file; {path} does not exist.")
     try:
+        # torch.load looks at no checksum: a flipped bit would become a wrong weight
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises a different kind for each way to be damaged
         raise ValueError(f"load_checkpoint: {path} must be a whole checkpoint; reading it gave: {error}") from error

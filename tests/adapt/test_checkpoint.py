@@ -69,6 +69,33 @@ def test_who_reads_the_old_file_while_a_new_one_is_written_reads_it_to_the_end(t
     assert load_checkpoint(path, recipe())["step"] == 2
 
 
+@pytest.mark.parametrize("place", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_flipped_bit_is_never_loaded_as_a_wrong_weight(tmp_path, place):
+    model, fresh, path = nn.Linear(100, 100), nn.Linear(100, 100), tmp_path / "a.pt"
+    save_checkpoint(path, model)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 4
+    path.write_bytes(content)
+    before = fresh.weight.clone()
+    with pytest.raises(ValueError, match=r"a\.pt must be a whole checkpoint; reading it gave: "):
+        load_checkpoint(path, fresh)
+    assert torch.equal(fresh.weight, before)
+
+
+def test_what_cannot_be_written_is_an_error_of_the_file_system(tmp_path, monkeypatch):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, nn.Linear(2, 2), step=1)
+
+    def full(*_):
+        raise RuntimeError("unexpected pos 64 vs 0")  # what torch makes of a full disk
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match=r"^save_checkpoint: .*a\.pt could not be written; unexpected pos 64 vs 0$"):
+        save_checkpoint(path, nn.Linear(2, 2), step=2)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
+    assert load_checkpoint(path, nn.Linear(2, 2))["step"] == 1
+
+
 def test_nothing_in_a_file_is_executed(tmp_path):
     marker = tmp_path / "executed"
 
