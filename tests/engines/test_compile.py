@@ -8,7 +8,7 @@ import torch
 from torch._dynamo.utils import counters
 
 sys.path.insert(0, str(Path(__file__).parent))
-from several_ranks import clips, make, mine, optimizer_of, state_of, trained
+from several_ranks import RECIPES, clips, make, mine, optimizer_of, state_of, trained
 
 # by the compiler's look at what it is given, not by what it compiles
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
@@ -34,7 +34,7 @@ def assert_as_eager(name, found):
     assert updates == counted
 
 
-@pytest.mark.parametrize("name", ["dacs", "default", "released"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_compiled_network_trains_as_an_eager_one(name):
     assert_as_eager(name, trained(name, wrap=compiled_model))
     assert counters["stats"]["unique_graphs"] > 0
