@@ -24,7 +24,7 @@ from shifts import SHIFTS
 from tables import put, table
 
 CELL = Path(__file__).parent / "cell.py"
-COMMON = ("network", "carla", "camvid", "steps", "lr", "runs", "results")
+COMMON = ("network", "carla", "camvid", "steps", "lr", "pace", "runs", "results")
 
 
 def main(argv=None):

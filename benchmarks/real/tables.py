@@ -58,4 +58,5 @@ def made_with(rows):
 
     versions = ", ".join(f"{name} {version}" for name, version in rows[0]["versions"].items())
     commits = ", ".join(sorted({(row["commit"] or "unknown")[:10] for row in rows}))
-    return f"{all_of('steps')} steps, lr {all_of('lr')}; {all_of('hardware')}; {versions}; commit {commits}."
+    pace = f"lr {all_of('lr')}, {all_of('pace')} of it for the backbone"
+    return f"{all_of('steps')} steps, {pace}; {all_of('hardware')}; {versions}; commit {commits}."

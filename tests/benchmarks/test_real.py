@@ -2,13 +2,14 @@ import copy
 import importlib
 import json
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
 
 from dastc import Clip
-from dastc.adapt import adapt_statistics
+from dastc.adapt import Pass, adapt_statistics
 from dastc.data import from_rgb
 from dastc.data.spaces import CAMVID
 from dastc.models import TinySegmenter
@@ -251,6 +252,42 @@ def test_adabn_undoes_a_change_of_contrast_that_plain_statistics_make_worse(real
     assert adapted < 0.2 * (plain(target.frames[:, 0]) - truth)[..., 2:-2, 2:-2].abs().mean()
 
 
+# --- rows of other methods
+
+
+def passes_of(view, logits, labels=None, features=None):
+    clip = Clip(torch.zeros(1, 1, 3, *logits.shape[-2:]), labels)
+    everywhere = torch.ones(1, 1, *logits.shape[-2:], dtype=torch.bool)
+    return {view: Pass(view, clip, everywhere, logits, {} if features is None else {"deep": features})}
+
+
+def test_entropy_is_the_weight_where_nothing_is_known_and_nothing_where_all_is(real):
+    term = real("others").Entropy(4, weight=0.5)
+    unsure = torch.zeros(1, 1, 4, 2, 3, requires_grad=True)
+    assert term(passes_of("target", unsure))["entropy"].item() == pytest.approx(0.5)
+    sure = torch.zeros(1, 1, 4, 2, 3)
+    sure[:, :, 1] = 100
+    assert term(passes_of("target", sure))["entropy"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_feature_distance_counts_cells_full_of_one_thing(real):
+    known = torch.nn.Conv2d(3, 2, 2, stride=2)
+    torch.nn.init.zeros_(known.weight), torch.nn.init.zeros_(known.bias)
+    backbone = torch.nn.ModuleList([known])
+    backbone.forward = lambda images: [known(images)]
+    term = real("others").FeatureDistance(backbone, "deep", (1, 2), weight=1.0, share=0.75)
+    labels = torch.tensor([[[[1, 1, 2, 2, 0, 0], [1, 0, 1, 2, 0, 0]]]])  # three quarters of 1, three of 2, none
+    features = torch.tensor([[3.0, 5.0, 7.0], [4.0, 12.0, 24.0]]).view(1, 1, 2, 1, 3).requires_grad_()
+    logits = torch.zeros(1, 1, 3, 2, 6)
+    loss = term(passes_of("source", logits, labels, features))["distance"]
+    assert loss.item() == pytest.approx((5 + 13) / 2)
+    nothing = term(passes_of("source", logits, torch.zeros_like(labels), features))["distance"]
+    nothing.backward()
+    assert nothing.item() == 0
+    assert not features.grad.any()
+    assert not term.train().pretrained.training
+
+
 # --- a cell
 
 
@@ -342,6 +379,22 @@ def test_a_cell_that_is_interrupted_ends_as_one_that_is_not(cell, real, tmp_path
     assert all(torch.equal(value, twice[name]) for name, value in once.items() if isinstance(value, torch.Tensor))
 
 
+def test_the_backbone_moves_slowly_and_the_rest_at_full_pace(real):
+    module = real("cell")
+    model = torch.nn.Sequential(OrderedDict(backbone=torch.nn.Linear(2, 2), head=torch.nn.Linear(2, 3)))
+
+    groups = module.groups(model, 0.1)
+    assert [(sum(p.numel() for p in g["params"]), g["pace"]) for g in groups] == [(6, 0.1), (9, 1.0)]
+
+
+def test_rare_classes_are_counted_in_the_last_frame(real):
+    labels = torch.zeros(2, 2, 1, 3, dtype=torch.uint8)
+    labels[1, 1] = torch.tensor([3, 3, 255])
+    found = real("cell").counts(type("Clips", (list,), {"arrays": {"labels": labels.numpy()}})([0, 1]))
+    assert found[:, [0, 3]].tolist() == [[3, 0], [0, 2]]
+    assert found.sum() == 5
+
+
 def test_no_row_starts_from_a_source_model_that_is_not_finished(cell, real, tmp_path):
     cell("source")
     with pytest.raises(ValueError, match=r"must have 6 steps; got 5. Finish the row `source`"):
@@ -376,7 +429,7 @@ if given["--row"] == "dacs" and given["--seed"] == "0":
     sys.exit("no memory left")
 out.mkdir(parents=True, exist_ok=True)
 row = {"shift": "a", "network": "n", "row": given["--row"], "seed": int(given["--seed"]), "miou": 30.0,
-       "per_class": {"road": 30.0}, "seconds": 1.0, "steps": 3, "lr": 0.1, "commit": None, "hardware": "c",
+       "per_class": {"road": 30.0}, "seconds": 1.0, "steps": 3, "lr": 0.1, "pace": 1.0, "commit": None, "hardware": "c",
        "versions": {}}
 (out / f"{given['--row']}-{given['--seed']}.json").write_text(json.dumps(row))
 """
@@ -447,7 +500,8 @@ def test_the_table_pairs_seeds_and_shows_every_class(real, tmp_path):
         value = {
             "shift": "a", "network": "mobilenet_v2", "row": row, "seed": seed, "miou": miou,
             "per_class": {"road": miou + 1, "car": None}, "choice": {"miou": 40.0}, "seconds": 10.0, "steps": 600,
-            "lr": 3e-4, "commit": "abcdefabcdefabc", "versions": {"torch": "2"}, "hardware": "cpu, 1 thread",
+            "lr": 3e-4, "pace": 0.1, "commit": "abcdefabcdefabc", "versions": {"torch": "2"},
+            "hardware": "cpu, 1 thread",
         }  # fmt: skip
         (folder / f"{row}-{seed}.json").write_text(json.dumps(value))
     text = real("tables").table(folder, ["source_only", "dacs"])
@@ -466,7 +520,7 @@ def test_the_table_pairs_seeds_and_shows_every_class(real, tmp_path):
     ]
     # 10 and 1; Student's quantile of one degree of freedom at 97.5 % is 12.706
     assert dacs[:5] == ["dacs", "2", "**33.5 ± 2.1** (35.0 / 32.0)", "+5.5 ± 4.5", "-51.7 to +62.7"]
-    assert "600 steps, lr 0.0003; cpu, 1 thread; torch 2; commit abcdefabcd." in text
+    assert "600 steps, lr 0.0003, 0.1 of it for the backbone; cpu, 1 thread; torch 2; commit abcdefabcd." in text
     assert real("tables").table(tmp_path / "b" / "none") == "b/none: no results yet."
 
 
