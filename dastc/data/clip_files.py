@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import index as as_index
 from pathlib import Path
+from typing import NamedTuple
 from warnings import warn
 
 import numpy as np
@@ -12,17 +13,33 @@ from torch.utils.data import Dataset
 
 from dastc.clip import Clip
 from dastc.data.clip_lists import FileClips, FrameFile
-from dastc.data.file_report import FileReport, report_on
+from dastc.data.file_report import FileReport, Look, report_on
 from dastc.data.flow_files import read_flow
 from dastc.data.frames import from_rgb
+from dastc.data.id_pictures import IdPicture, Ids, nearest, read_ids
+from dastc.data.label_look import LabelLook, colours_in_use, counted, looks_smooth
 from dastc.data.label_space import LabelSpace
-from dastc.data.picture_files import Ids, Size, nearest, need_pillow, read_ids, read_picture
+from dastc.data.picture_files import Picture, Size, need_pillow, read_picture
 from dastc.functional import resize_flow
 
 __all__: list[str] = []  # for the data sets of this package
 
 _UNKNOWN = -1  # in a table: an id that the data set does not define
 _ID_COUNT = 2**16
+_MANY_IDS = 8  # undefined ones, which no one has forgotten to define one by one
+_BLENDED = " So many come from labels that were resized bilinearly or stored with loss, as in JPEG."
+_TURNED = (
+    "The picture is turned as its EXIF orientation asks, and as viewers show it. If the labels were drawn on the "
+    "pixels as they are stored, remove the orientation from the picture."
+)
+
+
+class ReadLabels(NamedTuple):
+    """Labels ``(H, W)``, int64; how often each id that nobody defines occurs; and what the file holds."""
+
+    labels: Tensor
+    strange: dict[int, int]
+    file: IdPicture
 
 
 class LabelFiles:
@@ -56,25 +73,32 @@ class LabelFiles:
         for raw, label in labels.items():
             self.table[raw] = label
 
-    def read(self, path: Path, own: Size, size: Size | None, *, cut: int = 0) -> tuple[Tensor, set[int]]:
-        """Read labels ``(H, W)``, int64, of a picture's own size; and the ids that nobody defines."""
-        ids = read_ids(self.caller, path, first_channel=self.first_channel)
-        if ids.shape != own:
+    def read(self, path: Path, own: Size, size: Size | None, *, cut: int = 0) -> ReadLabels:
+        """Read the labels of a picture of size ``own``."""
+        file = read_ids(self.caller, path, first_channel=self.first_channel)
+        if file.ids.shape != own:
             raise ValueError(
-                f"{self.caller}: {path} must have the size of its picture, (H={own[0]}, W={own[1]}); got {ids.shape}."
+                f"{self.caller}: {path} must have the size of its picture, (H={own[0]}, W={own[1]}); got "
+                f"{file.ids.shape}."
             )
-        ids = ids if self.prepare is None else self.prepare(ids)
+        ids = file.ids if self.prepare is None else self.prepare(file.ids)
         ids = nearest(ids[: own[0] - cut], size)
-        # 32-bit files may hold anything; the table ends at 16 bits
-        labels = self.table[ids if ids.dtype.itemsize < 4 else np.clip(ids, -1, _ID_COUNT - 1)]
+        labels = self._labels(ids)
         unknown = labels == _UNKNOWN
-        strange = set(np.unique(ids[unknown]).tolist()) if unknown.any() else set()
+        strange = dict(zip(*map(np.ndarray.tolist, np.unique(ids[unknown], return_counts=True)), strict=True))
         if strange and self.strict:
-            raise ValueError(
-                f"{self.caller}: {path} must hold {self.strict}; got {', '.join(map(str, sorted(strange)[:10]))}."
-            )
+            few = ", ".join(map(str, list(strange)[:10])) + (", ..." if len(strange) > 10 else "")
+            hint = _BLENDED if len(strange) >= _MANY_IDS or file.lossy else ""
+            raise ValueError(f"{self.caller}: {path} must hold {self.strict}; got {few}.{hint}")
         labels[unknown] = self.ignore_index
-        return torch.from_numpy(labels), strange
+        return ReadLabels(torch.from_numpy(labels), strange, file)
+
+    def _labels(self, ids: Ids) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
+        if ids.dtype in (np.uint8, np.uint16):
+            return self.table[ids]
+        # other files may hold anything; the table ends at 16 bits, and a negative index would count from there
+        inside = (ids >= 0) & (ids < _ID_COUNT)
+        return np.where(inside, self.table[np.where(inside, ids, 0)], _UNKNOWN)
 
 
 class ClipFiles(Dataset[Clip]):
@@ -123,20 +147,24 @@ class ClipFiles(Dataset[Clip]):
             raise IndexError(f"{self._caller}: `index` must lie in [-{len(self)}, {len(self)}); got {position}.")
         files = self._clips[position]
         frames = [self._read(frame.image, frame.labels) for frame in files]
-        sizes = sorted({(picture.shape[0], picture.shape[1]) for picture, *_ in frames})
+        sizes = sorted({(picture.rgb.shape[0], picture.rgb.shape[1]) for picture, _ in frames})
         if len(sizes) > 1:
             raise ValueError(
                 f"{self._caller}: the pictures of a clip must have one size; got {', '.join(map(str, sizes))} "
                 f"in the clip that ends with {files[-1].image}. Give `size`."
             )
         return Clip(
-            from_rgb(torch.stack([picture for picture, *_ in frames])),
-            self._labels([labels for _, labels, *_ in frames], sizes[0]),
-            self._flow(files, frames[-1][2], sizes[0]),
+            from_rgb(torch.stack([picture.rgb for picture, _ in frames])),
+            self._labels([None if read is None else read.labels for _, read in frames], sizes[0]),
+            self._flow(files, frames[-1][0].own, sizes[0]),
         )
 
     def check(self, *, progress: bool = True) -> FileReport:
         """Open every file, in a few threads, and tell which are missing, broken or do not fit; nothing is raised.
+
+        The classes are counted in all labels, as they are read: the report has a table of their shares. It names
+        classes that occur nowhere, ids that no class has, labels that were stored with loss or look blended, palettes
+        that disagree, and pictures that are turned as their EXIF orientation asks.
 
         Clips that are fine are ``report.usable``: ``torch.utils.data.Subset(data, report.usable)`` goes on without
         the others.
@@ -145,15 +173,25 @@ class ClipFiles(Dataset[Clip]):
             progress: Show a progress bar, which needs tqdm.
         """
         return report_on(
-            self._caller, self._clips, self._look, missing=self._missing, one_size=self.size is None, progress=progress
+            self._caller,
+            self._clips,
+            self._look,
+            space=self.label_space,
+            missing=self._missing,
+            one_size=self.size is None,
+            progress=progress,
         )
 
-    def _read(self, image: Path, labels: Path | None) -> tuple[Tensor, Tensor | None, Size, set[int]]:
-        picture, own = read_picture(self._caller, image, self.size, cut=self._cut)
+    def _read(self, image: Path, labels: Path | None) -> tuple[Picture, ReadLabels | None]:
+        picture = read_picture(self._caller, image, self.size, cut=self._cut)
         if labels is None or self._label_files is None:
-            return picture, None, own, set()
-        read, strange = self._label_files.read(labels, own, self.size, cut=self._cut)
-        return picture, read, own, strange
+            return picture, None
+        try:
+            return picture, self._label_files.read(labels, picture.own, self.size, cut=self._cut)
+        except ValueError as error:
+            if picture.turned and "must have the size of its picture" in str(error):
+                raise ValueError(f"{error} {_TURNED}") from error
+            raise
 
     def _labels(self, labels: list[Tensor | None], size: Size) -> Tensor | None:
         if self._label_files is None:
@@ -169,10 +207,22 @@ class ClipFiles(Dataset[Clip]):
             fields = [resize_flow(field, own)[:, :, : own[0] - self._cut] for field in fields]
         return torch.cat([field if field.shape[2:] == size else resize_flow(field, size) for field in fields])
 
-    def _look(self, image: Path, labels: Path | None, flow: Path | None) -> tuple[Size | None, set[int]]:
-        """Open files as an epoch does; return the picture's size and the ids that nobody defines."""
+    def _look(self, image: Path, labels: Path | None, flow: Path | None) -> Look:
+        """Open files as an epoch does, and return what the report needs of them."""
         if flow is not None:
             read_flow(flow)
-            return None, set()
-        *_, own, strange = self._read(image, labels)
-        return own, strange
+            return Look()
+        picture, read = self._read(image, labels)
+        return Look(picture.own, picture.turned, None if read is None else self._look_at(read))
+
+    def _look_at(self, read: ReadLabels) -> LabelLook:
+        labels = read.labels.numpy()
+        ignored = int((labels == self.label_space.ignore_index).sum()) - sum(read.strange.values())
+        return LabelLook(
+            counted(labels, len(self.label_space.names)),
+            ignored,
+            read.strange,
+            read.file.lossy,
+            looks_smooth(read.file.ids) if self._label_files is not None and not self._label_files.prepare else False,
+            colours_in_use(read.file.ids, read.file.palette),
+        )

@@ -17,6 +17,7 @@ from dastc.data.flow_estimators import FlowEstimator
 from dastc.data.flow_files import read_flow, write_flow
 from dastc.data.label_space import LabelSpace
 from dastc.data.progress import with_progress
+from dastc.data.reader_errors import reading
 from dastc.data.whole_files import write_whole
 
 __all__ = ["FilledCache", "FlowCache"]
@@ -175,7 +176,9 @@ def _claim(folder: Path, made_by: str) -> None:
     record = folder / _MADE_BY
     if not record.exists():
         write_whole("FlowCache", record, f"{made_by}\n".encode())
-    there = record.read_text(encoding="utf-8").strip()
+    with reading("FlowCache", record):
+        content = record.read_bytes()
+    there = content.decode(errors="replace").strip()  # garbled is another's, and is shown
     if there != made_by.strip():
         raise ValueError(
             f"FlowCache: `folder` must hold the flow of {made_by}; got {folder} with that of {there}. "

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from tokenize import TokenError
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from dastc._core.checks import check_choice, check_dtype, check_shape
+from dastc.data.reader_errors import reading
 from dastc.data.whole_files import write_whole
 
 __all__ = ["read_flow", "write_flow"]
@@ -24,8 +24,6 @@ __all__ = ["read_flow", "write_flow"]
 Array = npt.NDArray[Any]
 Stored = Literal["int16", "float16", "float32"]
 
-# what NumPy raises on damaged headers
-_BROKEN = (OSError, ValueError, TypeError, OverflowError, SyntaxError, TokenError)
 _STORED = ("int16", "float16", "float32")
 _TENTHS = 10  # the int16 of the released data counts tenths of a pixel
 # headers are parsed as Python, which two threads at once may fail at (SystemError, python/cpython#106905)
@@ -36,6 +34,9 @@ _FLO_MAGIC = struct.pack("<f", 202021.25)
 _FLO_HEADER = 12
 _FLO_UNKNOWN = 1e9  # Middlebury: a component beyond it is unknown; 1e10 is written
 _PNG_STEPS, _PNG_ZERO = 64, 2**15  # KITTI: value = 64 * pixels + 2^15
+_PNG_HEADER = 26  # up to the kind of colours
+# a field of 8K video has fewer; a PNG may take a thousand times the memory that its length tells
+_PNG_MOST = 2**25
 
 
 def read_flow(path: str | Path) -> Tensor:
@@ -59,7 +60,8 @@ def read_flow(path: str | Path) -> Tensor:
 
     Raises:
         ValueError: If the suffix is not known, or the file holds something of another shape or kind.
-        RuntimeError: If the file is missing or broken, or would have to be unpickled; for ``.png`` without OpenCV.
+        RuntimeError: If the file is missing or broken, or would have to be unpickled; for ``.png`` without OpenCV, or
+            of more than 2^25 pixels, which 8K video does not have.
 
     Source:
         ``.npy``: docs/method.md#flow-files; ``.flo``: Baker et al. 2011 (Middlebury); ``.png``: Menze and Geiger 2015
@@ -141,12 +143,9 @@ def _by_suffix(caller: str, path: Path, known: Mapping[str, Callable[..., Any]])
 
 
 def _read_npy(path: Path) -> Array:
-    try:
-        # mapped, so that kind, shape and length are known before anything is read, and nothing is ever unpickled
-        with _HEADERS:
-            stored = np.lib.format.open_memmap(path, mode="r")
-    except _BROKEN as error:
-        raise _broken(path, error) from error
+    # mapped, so that kind, shape and length are known before anything is read, and nothing is ever unpickled
+    with reading("read_flow", path), _HEADERS:
+        stored = np.lib.format.open_memmap(path, mode="r")
     if not (stored.dtype.kind == "f" or (stored.dtype.kind == "i" and stored.dtype.itemsize == 2)):
         raise ValueError(
             f"read_flow: {path} must hold int16 (tenths of a pixel) or float (pixels); got {stored.dtype}."
@@ -157,18 +156,19 @@ def _read_npy(path: Path) -> Array:
 
 
 def _read_flo(path: Path) -> Array:
-    content = _content(path)
-    if content[:4] != _FLO_MAGIC:
-        raise RuntimeError(f"read_flow: {path} must begin with {_FLO_MAGIC!r}, as .flo files do; got {content[:4]!r}.")
-    if len(content) < _FLO_HEADER:
-        raise RuntimeError(f"read_flow: {path} must have a header of {_FLO_HEADER} bytes; got {len(content)}.")
-    width, height = struct.unpack_from("<ii", content, 4)
+    head, length = _head(path, _FLO_HEADER)  # the rest is not read before its length is known to be right
+    if head[:4] != _FLO_MAGIC:
+        raise RuntimeError(f"read_flow: {path} must begin with {_FLO_MAGIC!r}, as .flo files do; got {head[:4]!r}.")
+    if len(head) < _FLO_HEADER:
+        raise RuntimeError(f"read_flow: {path} must have a header of {_FLO_HEADER} bytes; got {len(head)}.")
+    width, height = struct.unpack_from("<ii", head, 4)
     wanted = _FLO_HEADER + 8 * width * height
-    if min(width, height) < 1 or len(content) != wanted:
+    if min(width, height) < 1 or length != wanted:
         raise RuntimeError(
-            f"read_flow: {path} must hold {wanted} bytes for its size, (H={height}, W={width}); got {len(content)}."
+            f"read_flow: {path} must hold {wanted} bytes for its size, (H={height}, W={width}); got {length}."
         )
-    pixels = np.frombuffer(content, "<f4", offset=_FLO_HEADER).reshape(height, width, 2)
+    with reading("read_flow", path):
+        pixels = np.fromfile(path, "<f4", offset=_FLO_HEADER).reshape(height, width, 2)
     return np.where(np.abs(pixels) > _FLO_UNKNOWN, np.nan, pixels)
 
 
@@ -176,10 +176,10 @@ def _read_png(path: Path) -> Array:
     need_opencv("read_flow, for .png,")
     import cv2
 
-    content = np.frombuffer(_content(path), np.uint8)
-    # broken files give None, and nothing at all an error of OpenCV's own
-    picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
-    if picture is None:
+    _check_png(path)
+    with reading("read_flow", path):
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if picture is None:  # what is broken, for OpenCV
         raise RuntimeError(f"read_flow: {path} cannot be read as PNG. Fetch the file again.")
     if picture.dtype != np.uint16 or picture.ndim != 3 or picture.shape[2] != 3:
         raise ValueError(
@@ -189,6 +189,18 @@ def _read_png(path: Path) -> Array:
     valid, dy, dx = np.moveaxis(picture, 2, 0)  # OpenCV turns RGB to BGR
     pixels = (np.stack((dx, dy), axis=-1).astype(np.float32) - _PNG_ZERO) / _PNG_STEPS
     return np.where(valid[..., None] > 0, pixels, np.nan)
+
+
+def _check_png(path: Path) -> None:
+    head, _ = _head(path, _PNG_HEADER)
+    if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < _PNG_HEADER:
+        raise RuntimeError(f"read_flow: {path} cannot be read as PNG. Fetch the file again.")
+    width, height = struct.unpack_from(">II", head, 16)
+    if width * height > _PNG_MOST:
+        raise RuntimeError(
+            f"read_flow: {path} must have at most {_PNG_MOST} pixels, as PNG says little of the memory it takes; got "
+            f"(H={height}, W={width}). Fetch the file again, or store so large a field as .npy."
+        )
 
 
 def _encode_npy(path: Path, pixels: Array, dtype: Stored) -> bytes:
@@ -231,15 +243,10 @@ def _check_range(path: Path, pixels: Array, low: float, high: float) -> None:
         )
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _broken(path, error) from error
-
-
-def _broken(path: Path, error: Exception) -> RuntimeError:
-    return RuntimeError(f"read_flow: {path} cannot be read ({type(error).__name__}: {error}). Fetch the file again.")
+def _head(path: Path, length: int) -> tuple[bytes, int]:
+    """Return the first bytes of a file, and its length."""
+    with reading("read_flow", path), path.open("rb") as file:
+        return file.read(length), os.fstat(file.fileno()).st_size
 
 
 _READERS = {".npy": _read_npy, ".flo": _read_flo, ".png": _read_png}

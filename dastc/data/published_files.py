@@ -5,8 +5,8 @@ from pathlib import Path
 
 from dastc.data.clip_files import LabelFiles
 from dastc.data.file_patterns import Key, find_files
+from dastc.data.id_pictures import Ids
 from dastc.data.label_space import LabelSpace
-from dastc.data.picture_files import Ids
 from dastc.data.spaces import RAW_NAMES
 
 __all__: list[str] = []  # for the data sets of this package

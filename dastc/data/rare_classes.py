@@ -13,6 +13,7 @@ from torch.utils.data import Sampler
 from dastc._core.checks import check_at_least, check_dtype, check_shape
 from dastc.clip import Clip
 from dastc.data.progress import with_progress
+from dastc.data.reader_errors import reading
 from dastc.data.whole_files import write_whole
 
 __all__ = ["RareClassSampler", "class_counts"]
@@ -80,8 +81,9 @@ def _cached(path: Path, clips: Iterable[Clip], num_classes: int) -> list[Tensor]
     if not path.exists():
         return []
     try:
-        counts = torch.from_numpy(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, TypeError, EOFError) as error:
+        with reading("class_counts", path):
+            counts = torch.from_numpy(np.load(path, allow_pickle=False))
+    except RuntimeError as error:
         warnings.warn(f"class_counts: {path} is broken and made anew ({error})", RuntimeWarning, stacklevel=3)
         return []
     if counts.dtype != torch.int64 or counts.dim() != 2 or counts.shape[1] != num_classes or len(counts) > len(clips):

@@ -9,8 +9,8 @@ import numpy as np
 from dastc._core.checks import check_choice
 from dastc.data.clip_files import ClipFiles
 from dastc.data.clip_lists import choose, list_clips, only
+from dastc.data.id_pictures import Ids
 from dastc.data.label_space import LabelSpace
-from dastc.data.picture_files import Ids
 from dastc.data.published_files import find_flow, find_or_explain, published_labels
 from dastc.data.spaces import VIPER15
 

@@ -7,6 +7,7 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from dastc.data import CamVid, FolderClips, SkipBroken, write_flow
+from dastc.data.class_shares import ClassShare
 from dastc.data.file_report import FileReport
 
 
@@ -31,9 +32,14 @@ def _read(root, **rest):
 
 def test_a_sound_data_set_passes(root):
     report = _read(root).check(progress=False)
-    assert report == FileReport(17, (), (), (0, 1, 2, 3, 4), 5)  # 6 pictures, 6 label files, 5 flow files
+    shares = tuple(ClassShare(name, 1 / 3, 2) for name in "xyz")
+    assert report == FileReport(17, (), (), (0, 1, 2, 3, 4), 5, shares)  # 6 pictures, 6 label files, 5 flow files
     assert report
-    assert str(report) == "17 files opened, 5 of 5 clips usable, no problems."
+    assert str(report).splitlines() == [
+        "17 files opened, 5 of 5 clips usable, no problems.",
+        "Share of the labelled pixels:",
+        *(f"   33.333 % in     2 files: {name}" for name in "xyz"),
+    ]
 
 
 def test_each_bad_file_is_named_once_and_the_rest_is_usable(root):

@@ -141,6 +141,15 @@ def test_a_folder_holds_the_flow_of_one_estimator(tmp_path):
         FlowCache(Clips(), Brighter(), tmp_path / "a" / "b", made_by="other")
 
 
+def test_a_garbled_record_is_anothers(tmp_path):
+    (tmp_path / "made_by.txt").write_bytes(b"Bri\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"must hold the flow of Brighter\(\); got .* Use a folder for each"):
+        FlowCache(Clips(), Brighter(), tmp_path)
+    (tmp_path / "b" / "made_by.txt").mkdir(parents=True)
+    with pytest.raises(RuntimeError, match=r"^FlowCache: .*made_by\.txt cannot be read \(IsADirectoryError"):
+        FlowCache(Clips(), Brighter(), tmp_path / "b")
+
+
 def test_an_estimator_that_cannot_be_recognised_needs_a_name(tmp_path):
     def still(_, current):
         return torch.zeros(2, *current.shape[1:])

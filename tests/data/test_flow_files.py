@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from files_by_hand import png_head
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,10 +124,10 @@ def _png(array):
 @pytest.mark.parametrize(
     ("name", "make", "kind", "message"),
     [
-        ("a.npy", _nothing, RuntimeError, r"cannot be read \(FileNotFoundError"),
-        ("a.flo", _nothing, RuntimeError, r"cannot be read \(FileNotFoundError"),
-        ("a.png", _nothing, RuntimeError, r"cannot be read \(FileNotFoundError"),
-        ("a.flo", lambda path: path.mkdir(), RuntimeError, "cannot be read .*Fetch the file again"),
+        ("a.npy", _nothing, RuntimeError, r"is missing\.$"),
+        ("a.flo", _nothing, RuntimeError, r"is missing\.$"),
+        ("a.png", _nothing, RuntimeError, r"is missing\.$"),
+        ("a.flo", lambda path: path.mkdir(), RuntimeError, r"cannot be read .*Name a file, not a folder\.$"),
         ("a.npy", _content(b""), RuntimeError, r"cannot be read \(.*Fetch the file again"),
         ("a.npy", _content(b"PK\x03\x04" + bytes(99)), RuntimeError, "cannot be read"),
         ("a.npy", _npy(np.array([{"a": 1}])), RuntimeError, "cannot be read .*Python objects"),
@@ -142,6 +143,9 @@ def _png(array):
         ("a.flo", _content(b"PIEH" + struct.pack("<ii", -1, -1) + bytes(8)), RuntimeError, r"\(H=-1, W=-1\)"),
         ("a.png", _content(b""), RuntimeError, "cannot be read as PNG"),
         ("a.png", _content(b"\x89PNG\r\n\x1a\n" + bytes(30)), RuntimeError, "cannot be read as PNG"),
+        ("a.png", _content(png_head(8000, 8000, 16, 2)), RuntimeError, r"at most 33554432 pixels.*\(H=8000, W=8000\)"),
+        ("a.png", _content(png_head(5, 2**31, 16, 2)), RuntimeError, r"at most 33554432 pixels.*\(H=2147483648, W=5\)"),
+        ("a.png", _content(b"\xff\xd8\xff" + bytes(30)), RuntimeError, "cannot be read as PNG"),
         ("a.png", _png(np.zeros((4, 5, 3), np.uint8)), ValueError, r"16-bit RGB.*got uint8 of shape \(4, 5, 3\)"),
         ("a.png", _png(np.zeros((4, 5), np.uint16)), ValueError, r"16-bit RGB.*got uint16 of shape \(4, 5\)"),
     ],
@@ -161,6 +165,14 @@ def test_a_file_cut_anywhere_is_an_error(tmp_path, name, dtype):
         (tmp_path / name).write_bytes(content[:length])
         with pytest.raises(RuntimeError, match=re.escape(f"read_flow: {tmp_path / name} ")):
             read_flow(tmp_path / name)
+
+
+def test_a_wrong_length_is_told_before_the_file_is_read(tmp_path):
+    with (tmp_path / "a.flo").open("wb") as file:
+        file.write(b"PIEH" + struct.pack("<ii", 4, 4))
+        file.truncate(2**40)  # a terabyte that the disk does not have to hold
+    with pytest.raises(RuntimeError, match=rf"must hold 140 bytes for its size, \(H=4, W=4\); got {2**40}\.$"):
+        read_flow(tmp_path / "a.flo")
 
 
 @contextlib.contextmanager
