@@ -135,3 +135,24 @@ def test_checks_are_free_of_host_syncs_by_default():
     # a meta tensor has no contents to read
     debug_labels("f", "y", torch.zeros(3, dtype=torch.int64, device="meta"), 2, 255)
     debug_finite("f", "x", torch.zeros(3, device="meta"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "empty"),
+    [
+        ((1, 2, 0, 4), "N K h w", "h"),
+        ((1, 0, 3, 4, 0), "B T C H W", "T, W"),
+        ((0, 3), "K D", "K"),
+        ((1, 0), "N Q'", "Q'"),
+    ],
+)
+def test_pictures_clips_and_class_sets_are_not_empty(shape, axes, empty):
+    with _raises(ValueError, f"f: `x` must have a size of at least 1 along {empty}; got {shape}."):
+        check_shape("f", "x", torch.zeros(shape), axes)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((0, 3, 4), "B H W"), ((2, 0, 2, 4, 4), "B T-1 2 H W"), ((2, 3, 0), "N D P")]
+)
+def test_batches_and_the_flow_of_images_may_be_empty(shape, axes):
+    assert tuple(check_shape("f", "x", torch.zeros(shape), axes).values()) == shape

@@ -5,17 +5,24 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+_MAY_BE_EMPTY = frozenset(("N", "B", "C", "P", "T-1"))  # a batch, channels, pixels that are no picture, an image's flow
+
 
 def check_shape(
     caller: str, name: str, x: Tensor, axes: str, known: Mapping[str, int] | None = None, *, hint: str = ""
 ) -> dict[str, int]:
-    """Match ``x.shape`` against named axes; return the size of every axis seen so far."""
+    """Match ``x.shape`` against named axes; return the size of every axis seen so far.
+
+    A batch may be empty, and so may flow between the frames of an image. Pictures, clips, features and class sets may
+    not.
+    """
     if not isinstance(x, Tensor):
         raise TypeError(f"{caller}: `{name}` must be a tensor; got {type(x).__name__}.")
     sizes, names = dict(known or {}), axes.split()
     if x.dim() == len(names):
         found = dict(zip(names, x.shape, strict=True))
         if all(sizes.get(axis, n) == n for axis, n in found.items()):
+            _check_not_empty(caller, name, x, found)
             return sizes | found
     want = ", ".join(_axis(axis, sizes) for axis in names)
     raise ValueError(f"{caller}: `{name}` must have shape ({want}); got {tuple(x.shape)}.{hint and ' ' + hint}")
@@ -27,12 +34,11 @@ def _axis(axis: str, sizes: Mapping[str, int]) -> str:
     return f"{axis}={sizes[axis]}" if axis in sizes else axis
 
 
-def check_not_empty(caller: str, name: str, sizes: Mapping[str, int], axes: str) -> None:
-    """Check that there is something along each of the named axes; a batch may be empty."""
-    if any(sizes[axis] < 1 for axis in axes.split()):
-        found = ", ".join(f"{axis}={sizes[axis]}" for axis in axes.split())
+def _check_not_empty(caller: str, name: str, x: Tensor, sizes: Mapping[str, int]) -> None:
+    empty = [axis for axis, n in sizes.items() if n == 0 and not axis.isdigit() and axis not in _MAY_BE_EMPTY]
+    if empty:
         raise ValueError(
-            f"{caller}: `{name}` must have at least one of each of {', '.join(axes.split())}; got {found}."
+            f"{caller}: `{name}` must have a size of at least 1 along {', '.join(empty)}; got {tuple(x.shape)}."
         )
 
 

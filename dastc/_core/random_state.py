@@ -1,5 +1,7 @@
 """Randomness that a module owns: seeded, and part of its state_dict."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
@@ -45,6 +47,17 @@ class RandomState(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Continue the sequence of another generator."""
         self._generator.set_state(state.cpu())
+
+    def __getstate__(self) -> dict[str, object]:
+        # as bytes: a process that is spawned cannot take a generator, nor the memory of a tensor in it
+        seed, state = self._generator.initial_seed(), self._generator.get_state().numpy().tobytes()
+        return self.__dict__ | {"_generator": (seed, state)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        seed, drawn = state.pop("_generator")
+        super().__setstate__(state)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._generator.set_state(torch.frombuffer(bytearray(drawn), dtype=torch.uint8))
 
     def __deepcopy__(self, memo: dict[int, object]) -> "RandomState":
         copy = RandomState()

@@ -13,7 +13,7 @@ __all__ = ["CategoryMemory"]
 
 
 class CategoryMemory(nn.Module):
-    """Remember the centroids of one domain: a running mean that absent classes leave as it was.
+    """Remember the centroids of one domain: a running mean that classes without finite values leave as it was.
 
     Args:
         num_classes: Number of classes K.
@@ -62,12 +62,14 @@ class CategoryMemory(nn.Module):
         if self._buffers["values"] is None:
             self.values = torch.zeros_like(centroids.values, dtype=self.mass.dtype)
         new = centroids.values.to(self.values.dtype)
+        # one broken batch must not stay in the memory for good
+        seen = centroids.present & new.isfinite().all(dim=1)
         blended = torch.where(
             (self.mass > 0).unsqueeze(1), self.momentum * self.values + (1 - self.momentum) * new, new
         )
         if self.training:
-            self.values.copy_(torch.where(centroids.present.unsqueeze(1), blended, self.values))
-            self.mass.copy_(torch.where(centroids.present, 1.0, self.mass))
+            self.values.copy_(torch.where(seen.unsqueeze(1), blended, self.values))
+            self.mass.copy_(torch.where(seen, 1.0, self.mass))
         return Centroids(self.values.clone(), self.mass.clone())
 
     def _sizes(self) -> dict[str, int]:

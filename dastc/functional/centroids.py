@@ -66,7 +66,8 @@ def check_centroids(caller: str, source: Centroids | Tensor, target: Centroids |
     for name, x in {"source": left.values, "target": right.values}.items():
         check_dtype(caller, name, x, "float")
     check_same_device(caller, {"source": left.values, "target": right.values})
-    return left, right
+    common = torch.promote_types(left.values.dtype, right.values.dtype)  # torch's products want one dtype
+    return left._replace(values=left.values.to(common)), right._replace(values=right.values.to(common))
 
 
 def _everything(values: Tensor) -> Tensor:

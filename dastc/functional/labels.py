@@ -25,7 +25,7 @@ def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
         - output: ``(..., height, width)``, int64.
 
     Raises:
-        ValueError: If ``labels`` has fewer than three axes or ``size`` is not positive.
+        ValueError: If ``labels`` has fewer than three axes, or no pixel, or ``size`` is not positive.
         TypeError: If ``labels`` is not int64.
 
     Source:
@@ -38,8 +38,8 @@ def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     """
     check_dtype("resize_labels", "labels", labels, "int64")
     check_at_least("resize_labels", "size", min(size), 1)
-    if labels.dim() < 3:
-        raise ValueError(f"resize_labels: `labels` must have shape (..., H, W); got {tuple(labels.shape)}.")
+    if labels.dim() < 3 or 0 in labels.shape[-2:]:
+        raise ValueError(f"resize_labels: `labels` must have shape (..., H, W), none empty; got {tuple(labels.shape)}.")
     height, width = labels.shape[-2:]
     rows = _centres(size[0], height, labels.device)
     columns = _centres(size[1], width, labels.device)

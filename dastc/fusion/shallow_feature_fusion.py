@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_between, check_same_device, check_shape
+from dastc._core.checks import check_between, check_dtype, check_same_device, check_shape
 
 __all__ = ["ShallowFeatureFusion"]
 
@@ -45,6 +45,7 @@ class ShallowFeatureFusion(nn.Module):
     def forward(self, features: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         """Return the fused features."""
         sizes = check_shape("ShallowFeatureFusion", "features", features, "N D h w")
+        check_dtype("ShallowFeatureFusion", "features", features, "float")
         check_shape("ShallowFeatureFusion", "context", context, "N D h w", sizes)
         check_shape("ShallowFeatureFusion", "mask", mask, "N H W", sizes)
         check_same_device("ShallowFeatureFusion", {"features": features, "context": context, "mask": mask})

@@ -69,14 +69,26 @@ class PixelAlignmentLoss(nn.Module):
         check_dtype(caller, "features", features, "float")
         check_same_device(caller, {"features": features, "centroids.values": centroids.values})
         present, dtype = centroids.present, compute_dtype(features)
+        counted = (labels >= 0) & (labels < self.num_classes) & (labels != self.ignore_index)
+        known = counted & present[labels.where(counted, 0)]
+        features = features.where(_reached(known, (sizes["h"], sizes["w"])).unsqueeze(1), 0)
         with without_autocast(features):
             rows = F.normalize(centroids.values.detach().to(dtype), dim=1) / self.temperature
             near = F.conv2d(F.normalize(features.to(dtype), dim=1), rows[:, :, None, None])
         near = near.where(present.view(1, -1, 1, 1), _NEVER)
-        counted = (labels >= 0) & (labels < self.num_classes) & (labels != self.ignore_index)
-        known = counted & present[labels.where(counted, 0)]
         return upsampled_cross_entropy(near, labels.where(known, -1), weights=weights, ignore_index=-1, sync=self.sync)
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
         return f"{self.num_classes}, temperature={self.temperature}, sync={self.sync}, ignore_index={self.ignore_index}"
+
+
+def _reached(known: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return the cells, (N, h, w), from which a pixel that counts is interpolated, and some around.
+
+    What is not finite elsewhere would come back as NaN in the gradient.
+    """
+    if known.shape[-2:] == grid:
+        return known
+    cells = F.adaptive_max_pool2d(known.float().unsqueeze(1), grid)
+    return F.max_pool2d(cells, 3, stride=1, padding=1).squeeze(1) > 0

@@ -152,3 +152,14 @@ def test_centroids_that_do_not_fit():
     fails(memory, (2, 4), (2, 1), "`centroids.mass` must have shape (K=2); got (2, 1).")
     memory(Centroids(torch.ones(2, 3), torch.ones(2)))  # what was refused has not fixed the width
     fails(memory, (2, 4), (2,), "`centroids.values` must have shape (K=2, D=3); got (2, 4).")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_not_remembered(value):
+    memory = CategoryMemory(3, momentum=0.5)
+    broken = Centroids(torch.tensor([[value, 1.0], [2.0, 2.0], [3.0, 3.0]]), torch.tensor([1.0, 1.0, 0.0]))
+    seen = memory(broken)
+    assert seen.values.tolist() == [[0, 0], [2, 2], [0, 0]]
+    assert seen.mass.tolist() == [0, 1, 0]
+    assert memory(Centroids(torch.ones(3, 2), torch.ones(3))).values.tolist() == [[1, 1], [1.5, 1.5], [1, 1]]
+    assert memory(broken).values.tolist() == [[1, 1], [1.75, 1.75], [1, 1]]

@@ -66,10 +66,14 @@ def test_resizing_keeps_leading_axes(seed):
     assert resize_labels(labels[:0], (4, 6)).shape == (0, 3, 4, 6)
 
 
+_EMPTY = "`labels` must have shape (..., H, W), none empty; got "
+
+
 @pytest.mark.parametrize(
     ("labels", "size", "kind", "text"),
     [
-        (torch.zeros(2, 3).long(), (2, 2), ValueError, "`labels` must have shape (..., H, W); got (2, 3)."),
+        (torch.zeros(2, 3).long(), (2, 2), ValueError, _EMPTY + "(2, 3)."),
+        (torch.zeros(1, 0, 3).long(), (2, 2), ValueError, _EMPTY + "(1, 0, 3)."),
         (torch.zeros(1, 2, 3).long(), (2, 0), ValueError, "`size` must be at least 1; got 0."),
         (torch.zeros(1, 2, 3), (2, 2), TypeError, "`labels` must be of dtype int64; got torch.float32."),
     ],

@@ -136,3 +136,19 @@ def test_bad_arguments_are_refused(arguments):
     name = "temperature" if "temperature" in arguments else "num_classes"
     with pytest.raises(ValueError, match=f"PixelAlignmentLoss: `{name}` must be"):
         PixelAlignmentLoss(**arguments)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_features_of_pixels_that_do_not_count_may_be_anything(factor):
+    features, _, centroids, _ = case()
+    labels = torch.randint(0, K, (2, 2 * factor, 5 * factor), generator=torch.Generator().manual_seed(1))
+    labels[:, :, : 3 * factor] = 255  # reached from the third column of the features on, by interpolation
+    loss = PixelAlignmentLoss(K)
+    expected = loss(features, labels, centroids)
+    features[:, :, :, :2] = float("nan")
+    features.requires_grad_()
+    found = loss(features, labels, centroids)
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    assert features.grad.isfinite().all()
+    assert features.grad[..., 3:].any()

@@ -407,3 +407,36 @@ _HINT = "Resize labels to this grid with resize_labels."
 def test_errors(features, labels, classes, weights, kind, text):
     with _raises(kind, text):
         class_pool(features, labels, classes, weights=weights)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("label", [-1, 4, 255])
+def test_what_does_not_count_may_be_anything(weighted, value, label):
+    features, labels, weights = _case(0, [2, 3, 4, 5, 4])
+    labels[0, 1, 2] = label
+    expected = class_pool(features, labels, 4, weights=weights if weighted else None)
+    features[0, :, 1, 2], weights[0, 1, 2] = value, value
+    features.requires_grad_()
+    found = class_pool(features, labels, 4, weights=weights if weighted else None)
+    torch.testing.assert_close(found, expected)
+    (to_features,) = torch.autograd.grad(found[0].sum(), features)
+    assert to_features.isfinite().all()
+    assert not to_features[0, :, 1, 2].any()
+
+
+def test_a_weight_of_nothing_hides_what_is_not_finite():
+    features, labels, weights = _case(0, [2, 3, 4, 5, 4])
+    labels[0, 1, 2], weights[0, 1, 2] = 0, 0
+    expected = class_pool(features, labels, 4, weights=weights)
+    features[0, :, 1, 2] = float("nan")
+    torch.testing.assert_close(class_pool(features, labels, 4, weights=weights), expected)
+
+
+def test_what_counts_and_is_not_finite_is_seen():
+    features, labels, _ = _case(0, [1, 3, 4, 5, 4])
+    labels[0, 1, 2] = 2
+    features[0, 0, 1, 2] = float("nan")
+    sums, _ = class_pool(features, labels, 4)
+    assert sums[0, 2, 0].isnan()
+    assert sums[0, :, 1:].isfinite().all()

@@ -397,3 +397,29 @@ _SHARE = torch.zeros(1, 4, 6)
 def test_errors_of_a_blend(other, share, kind, text):
     with _raises(kind, f"flow_warp: {text}"):
         flow_warp(_X, _FLOW, other=other, share=share)
+
+
+@pytest.mark.parametrize("size", [(5, 1), (1, 5), (1, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), 3e38, -3e38])
+def test_endless_flow_on_a_map_of_one_row_or_column_samples_the_border(size, dtype, value):
+    x = torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(0), dtype=dtype).to(DEVICE).requires_grad_()
+    flow = torch.full((1, 2, *size), value, dtype=dtype, device=DEVICE)
+    warped, valid = flow_warp(x, flow)
+    assert not valid.any()
+    assert torch.equal(warped, x[..., -1:, -1:].expand_as(x) if value > 0 else x[..., :1, :1].expand_as(x))
+    (to_x,) = torch.autograd.grad(warped.sum(), x)
+    torch.testing.assert_close(to_x.sum(), x.new_tensor(x.numel()))
+
+
+def test_whole_flow_copies_to_the_bit_where_sampling_by_a_grid_rounds():
+    x = torch.randn(1, 3, 128, 1024, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    flow = torch.zeros(1, 2, 128, 1024, device=DEVICE)
+    assert torch.equal(flow_warp(x, flow)[0], x)
+    flow[:, 0] = 7
+    assert torch.equal(flow_warp(x, flow)[0][..., :-7], x[..., 7:])
+    flow[:, :, :, ::2] += 0.5  # others are interpolated as they were
+    half = flow_warp(x, flow)[0]
+    assert torch.equal(half[..., 1:-7:2], x[..., 8::2])
+    four = (x[..., 7:-1:2] + x[..., 8::2]).unfold(-2, 2, 1).sum(-1) / 4
+    torch.testing.assert_close(half[..., :-1, :-8:2], four, atol=1e-3, rtol=0)

@@ -87,13 +87,13 @@ def test_what_has_no_share_is_not_looked_at():
         (1, 1, 1, 1), (1, 2, 1, 7), (2, 1, 6, 1),
         (1, 2, 11, 13),  # more pixels than one program takes
         (1, 9, 2, 3),  # more channels than one program takes
-        (0, 2, 3, 4), (2, 0, 3, 4), (2, 3, 0, 4), (2, 3, 4, 0),
+        (0, 2, 3, 4), (2, 0, 3, 4),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("_either_sum")
 def test_odd_sizes(sizes):
     inputs, up = _case(sizes)
-    if not inputs["x"].numel():  # the reference knows no empty picture
+    if not inputs["x"].numel():
         warped, valid = flow_warp(**inputs, backend="triton")
         assert (warped.shape, valid.shape) == (inputs["x"].shape, (sizes[0], *sizes[2:]))
         grads = flow_warp_backward_op(up[0], *inputs.values(), None, False, "triton")

@@ -93,10 +93,13 @@ def _pool(
         label = tl.load(labels + sample * label_n + pixel * label_p, mask=there, other=-1)
         # lanes of the block beyond the last class are not stored, so a label there counts nowhere
         share = (label[:, None] == k[None, :]).to(tl.float32)
+        counts = (label >= 0) & (label < num_classes)
         if WEIGHTED:
-            weight = tl.load(weights + sample * weight_n + pixel * weight_p, mask=there, other=0).to(tl.float32)
+            weight = tl.load(weights + sample * weight_n + pixel * weight_p, mask=counts, other=0).to(tl.float32)
             share *= weight[:, None]
-        tile = tl.load(features + pixel[None, :] * feature_p, mask=(d[:, None] < width) & there[None, :], other=0)
+            counts = counts & (weight != 0)
+        # what does not count is not read: zero times NaN is NaN
+        tile = tl.load(features + pixel[None, :] * feature_p, mask=(d[:, None] < width) & counts[None, :], other=0)
         total = tl.dot(tile.to(tl.float32), share, total, input_precision=PRECISION)
         weight_total += tl.sum(share, axis=0)
     row = (part * num_classes + k) * width

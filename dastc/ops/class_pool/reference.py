@@ -19,6 +19,20 @@ def class_pool_reference(
     features: Tensor, labels: Tensor, weights: Tensor | None, num_classes: int
 ) -> tuple[Tensor, Tensor]:
     """Sum features (N, D, P) per class; see :func:`dastc.functional.class_pool`."""
+    sums, mass = _summed(features, labels, weights, num_classes)
+    if features.device.type == "cpu" and bool(sums.isfinite().all()):
+        return sums, mass  # the usual case, without a pass over the features; elsewhere, asking would wait
+    counts = counted(labels, weights, num_classes)
+    return _summed(features.where(counts.unsqueeze(1), 0), labels, weights, num_classes)
+
+
+def counted(labels: Tensor, weights: Tensor | None, num_classes: int) -> Tensor:
+    """Return which pixels count, (N, P): zero times what is not finite would be NaN."""
+    counts = (labels >= 0) & (labels < num_classes)
+    return counts if weights is None else counts & (weights != 0)
+
+
+def _summed(features: Tensor, labels: Tensor, weights: Tensor | None, num_classes: int) -> tuple[Tensor, Tensor]:
     dtype = compute_dtype(features)
     samples, width, pixels = features.shape
     chunks = _chunks(pixels) if samples == 1 else 1
@@ -31,6 +45,7 @@ def class_pool_reference(
     columns = _columns_of_classes(rows, num_classes, dtype)  # (B, K+2, C)
     assignment = F.embedding(rows, columns.flatten(0, 1))  # (B, Q, C)
     if weights is not None:
+        weights = weights.where(counted(labels, None, num_classes), 0)
         assignment = assignment * weights.to(dtype).view(size).unsqueeze(-1)
 
     to_class = columns[:, 1:-1].transpose(1, 2)  # (B, C, K)
@@ -49,7 +64,9 @@ def class_assignment(labels: Tensor, weights: Tensor | None, num_classes: int, d
     # looking rows up in a small table writes them once; a one-hot or a scatter writes the whole map several times
     table = F.pad(torch.eye(num_classes, dtype=dtype, device=labels.device), (0, 0, 1, 1))
     assignment = F.embedding(class_rows(labels, num_classes), table)
-    return assignment if weights is None else assignment * weights.unsqueeze(-1)
+    if weights is None:
+        return assignment
+    return assignment * weights.where(counted(labels, None, num_classes), 0).unsqueeze(-1)
 
 
 def _chunks(pixels: int) -> int:

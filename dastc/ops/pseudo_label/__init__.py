@@ -8,7 +8,6 @@ from dastc._core.checks import (
     check_at_least,
     check_choice,
     check_dtype,
-    check_not_empty,
     check_same_device,
     check_shape,
 )
@@ -96,7 +95,6 @@ def pseudo_labels(
     """
     caller = "pseudo_labels"
     sizes = check_shape(caller, "logits", logits, "N K h w")
-    check_not_empty(caller, "logits", sizes, "K h w")
     check_at_least(caller, "size", min(size), 1)
     at_size = sizes | {"2": 2, "H": size[0], "W": size[1]}
     if flow is not None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from dastc._core.checks import check_choice, check_dtype, check_not_empty, check_same_device, check_shape
+from dastc._core.checks import check_choice, check_dtype, check_same_device, check_shape
 from dastc._core.debug import debug_finite, debug_labels
 from dastc._core.distributed import shared_count
 from dastc.ops._backend import Backend, check_backend
@@ -65,7 +65,6 @@ def upsampled_cross_entropy(
     """
     caller = "upsampled_cross_entropy"
     sizes = check_shape(caller, "logits", logits, "N K h w")
-    check_not_empty(caller, "logits", sizes, "K h w")
     full = check_shape(caller, "labels", labels, "N H W", sizes)
     check_dtype(caller, "logits", logits, "float")
     check_dtype(caller, "labels", labels, "int64")
