@@ -4,9 +4,12 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dastc._core.checks import check_between, check_choice, check_dtype, check_shape
+from dastc._core.distributed import batch_rand
+from dastc._core.random_state import RandomState
 from dastc.clip import Clip, check_clip
 from dastc.functional import confidence_weights, pseudo_labels
 from dastc.functional.confidence import Weighting
@@ -17,6 +20,8 @@ from dastc.labelling.teacher import Teacher
 __all__ = ["CrossFrame", "Labelled", "TeacherLabels", "TrueLabels", "labelled_by"]
 
 CrossFrame = Literal["none", "warped", "averaged", "agreeing"]
+Choice = Literal["likeliest", "drawn"]
+_ROWS = 12  # of the cells in which labels are drawn at once: patches, as what is pasted has to be of one piece
 
 
 class Labelled(NamedTuple):
@@ -46,21 +51,25 @@ class TeacherLabels(nn.Module):
         cross_frame: Where a frame's labels come from; see :func:`labelled_by`.
         adjust: Changes the teacher's logits, such as a :class:`ClassPrior`, which counts the source's classes, too.
             Any Module that takes logits ``(B, T, K, h, w)`` and returns as many.
+        choice: ``"likeliest"`` takes the class of the highest probability. ``"drawn"`` draws one with the teacher's
+            probabilities, alike in all frames of a clip: then every class keeps the share that the teacher gives it,
+            also one that is nowhere the likeliest, which a student of the likeliest forgets.
         weighting: How confidence becomes weight; see :func:`dastc.functional.confidence_weights`.
         threshold: From which confidence on a pixel is confident, in [0, 1].
+        seed: Of what is drawn; the generator is part of ``state_dict``.
         ignore_index: Label of the pixels that are ignored.
 
     Shape:
         - target: a clip; whatever labels it has are not looked at.
         - known: ``(B, T, H, W)``, int64: true labels where there are some, ``ignore_index`` elsewhere. They take the
           place of the teacher's, with confidence and weight 1.
-        - output: the labelled clip, and the confidence of each label.
+        - output: the labelled clip, and the confidence: of the likeliest label, also where another was drawn.
 
     Raises:
         ValueError: If an argument is out of range or a shape does not fit.
 
     Source:
-        docs/method.md#pseudo-labels-across-frames.
+        docs/method.md#pseudo-labels-across-frames; drawing is ours.
 
     Example:
         >>> from dastc.models import TinySegmenter
@@ -75,16 +84,20 @@ class TeacherLabels(nn.Module):
         *,
         cross_frame: CrossFrame = "none",
         adjust: nn.Module | None = None,
+        choice: Choice = "likeliest",
         weighting: Weighting = "share",
         threshold: float = 0.968,
+        seed: int = 0,
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
         check_choice("TeacherLabels", "cross_frame", cross_frame, get_args(CrossFrame))
+        check_choice("TeacherLabels", "choice", choice, get_args(Choice))
         check_choice("TeacherLabels", "weighting", weighting, get_args(Weighting))
         check_between("TeacherLabels", "threshold", threshold, 0, 1)
         self.teacher, self.cross_frame, self.adjust = teacher, cross_frame, adjust
         self.weighting, self.threshold, self.ignore_index = weighting, threshold, ignore_index
+        self.random = RandomState(seed) if choice == "drawn" else None
 
     def update(self) -> None:
         """Let the teacher follow the student: once for each change of the student's weights."""
@@ -97,7 +110,8 @@ class TeacherLabels(nn.Module):
 
     def forward(self, target: Clip, known: Tensor | None = None) -> Labelled:
         """Return the labelled target."""
-        clip = labelled_by(self.teacher, target, cross_frame=self.cross_frame, adjust=self.adjust)
+        draw = None if self.random is None else self.random.generator
+        clip = labelled_by(self.teacher, target, cross_frame=self.cross_frame, adjust=self.adjust, draw=draw)
         confidence = torch.zeros_like(clip.frames[:, :, 0]) if clip.weights is None else clip.weights
         weights = confidence_weights(confidence, self.weighting, threshold=self.threshold)
         if known is None:
@@ -110,9 +124,10 @@ class TeacherLabels(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
+        choice = "likeliest" if self.random is None else "drawn"
         return (
-            f"cross_frame={self.cross_frame!r}, weighting={self.weighting!r}, threshold={self.threshold}, "
-            f"ignore_index={self.ignore_index}"
+            f"cross_frame={self.cross_frame!r}, choice={choice!r}, weighting={self.weighting!r}, "
+            f"threshold={self.threshold}, ignore_index={self.ignore_index}"
         )
 
 
@@ -146,6 +161,7 @@ def labelled_by(
     *,
     cross_frame: CrossFrame = "none",
     adjust: Callable[[Tensor], Tensor] | None = None,
+    draw: torch.Generator | None = None,
 ) -> Clip:
     """Give a clip the teacher's labels, weighted by their confidence; whatever labels it had are not looked at.
 
@@ -157,6 +173,8 @@ def labelled_by(
             where the two would be labelled differently). The first frame, and clips without flow, are labelled from
             themselves: between unaligned frames a label would land on something else.
         adjust: Changes the teacher's logits ``(B, T, K, h, w)``, such as :class:`~dastc.adapt.ClassPrior`.
+        draw: Generator of the CPU with which labels are drawn, each class with its probability; ``None`` takes the
+            likeliest. The weights are the confidence in the likeliest.
 
     Shape:
         - clip: any batched clip; flow is used unless ``cross_frame`` is ``"none"``.
@@ -175,28 +193,46 @@ def labelled_by(
         torch.Size([1, 2, 16, 16])
     """
     check_choice("labelled_by", "cross_frame", cross_frame, get_args(CrossFrame))
-    batch, time = clip.frames.shape[:2]
     size = (clip.frames.shape[-2], clip.frames.shape[-1])
     logits = segment(teacher, clip, getattr(adjust, "num_classes", None))
     if adjust is not None:
         logits = adjust(logits)
-    if cross_frame == "none" or clip.flow is None or time == 1:
-        flat = pseudo_labels(logits.flatten(0, 1), size)
-        labels, confidence = (x.view(batch, time, *size) for x in flat)
-    else:
-        first = pseudo_labels(logits[:, 0], size)
-        before, own, flow = logits[:, :-1].flatten(0, 1), logits[:, 1:].flatten(0, 1), clip.flow.flatten(0, 1)
-        if cross_frame == "warped":
-            later = pseudo_labels(before, size, flow=flow)
-        else:
-            later = pseudo_labels(own, size, flow=flow, previous=before)
-        if cross_frame == "agreeing":
-            later = later._replace(confidence=later.confidence.where(_agree(own, before, flow, size), 0))
-        labels, confidence = (
-            torch.cat((a.unsqueeze(1), b.view(batch, time - 1, *size)), dim=1)
-            for a, b in zip(first, later, strict=True)
-        )
+    labels, confidence = _read_off(logits, clip.flow, size, cross_frame)
+    if draw is not None:
+        labels, _ = _read_off(logits.log_softmax(dim=2) + _gumbel(logits, draw), clip.flow, size, cross_frame)
     return clip._replace(labels=labels, weights=confidence.to(clip.frames.dtype))
+
+
+def _read_off(
+    logits: Tensor, flow: Tensor | None, size: tuple[int, int], cross_frame: CrossFrame
+) -> tuple[Tensor, Tensor]:
+    """Return labels and confidence of logits (B, T, K, h, w), (B, T, H, W) both."""
+    batch, time = logits.shape[:2]
+    if cross_frame == "none" or flow is None or time == 1:
+        flat = pseudo_labels(logits.flatten(0, 1), size)
+        return flat.labels.view(batch, time, *size), flat.confidence.view(batch, time, *size)
+    first = pseudo_labels(logits[:, 0], size)
+    before, own, flow = logits[:, :-1].flatten(0, 1), logits[:, 1:].flatten(0, 1), flow.flatten(0, 1)
+    if cross_frame == "warped":
+        later = pseudo_labels(before, size, flow=flow)
+    else:
+        later = pseudo_labels(own, size, flow=flow, previous=before)
+    if cross_frame == "agreeing":
+        later = later._replace(confidence=later.confidence.where(_agree(own, before, flow, size), 0))
+    labels, confidence = (
+        torch.cat((a.unsqueeze(1), b.view(batch, time - 1, *size)), dim=1) for a, b in zip(first, later, strict=True)
+    )
+    return labels, confidence
+
+
+def _gumbel(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Return noise after which the likeliest class is one drawn with its probability, alike in a cell and over time."""
+    batch, _, classes, height, width = logits.shape
+    rows = min(_ROWS, height)
+    columns = max(1, min(width, round(rows * width / height)))
+    drawn = batch_rand(batch, classes, rows, columns, generator=generator).to(logits.device, non_blocking=True)
+    noise = -(-drawn.clamp(1e-7, 1 - 1e-7).log()).log()
+    return F.interpolate(noise, size=(height, width)).unsqueeze(1).to(logits.dtype)
 
 
 def _agree(own: Tensor, before: Tensor, flow: Tensor, size: tuple[int, int]) -> Tensor:
