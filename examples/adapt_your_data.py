@@ -208,7 +208,8 @@ def score(args, model, clips, step, space):
     path = args.out / "scores.jsonl"
     if step in [row["step"] for row in read_rows(path)]:
         return None
-    scores = evaluate(model, in_order(clips, args.batch), len(space.names), device=next(model.parameters()).device)
+    device, ignored = next(model.parameters()).device, space.ignore_index
+    scores = evaluate(model, in_order(clips, args.batch), len(space.names), ignore_index=ignored, device=device)
     values = (None if x != x else round(x, 2) for x in scores.iou.per_class.tolist())  # JSON knows no NaN
     per_class = dict(zip(space.names, values, strict=True))
     row = {"step": step, "miou": round(float(scores.iou.miou), 2), "per_class": per_class}

@@ -37,7 +37,7 @@ def main(argv=None):
 def parse(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("video", type=Path, help="a video file, or a folder of pictures in the order of their names")
+    parser.add_argument("video", type=Path, help="a video file, or a folder of pictures, in the order of their names")
     parser.add_argument("--out", type=Path, default=Path("segmented"), metavar="DIR")
     parser.add_argument("--model", metavar="MODULE:CALLABLE", help=f"as in training; {TINY} by default")
     parser.add_argument("--model-args", type=mapping(str, object, "'{\"width\": 64}'"), metavar="DICT",
@@ -68,8 +68,8 @@ def run(args):
     with VideoWriter(args.out / "overlay.mp4", rate=rate) as video:
         # reading, the model, and this loop, which draws and writes, run beside each other
         bar = tqdm(read_ahead(segmented), total=frames.total, unit="frame", dynamic_ncols=True)
-        for index, (rgb, labels) in enumerate(bar):
-            video.write(overlay(rgb, labels, space, opacity=args.opacity))
+        for index, (rgb, labels, seconds) in enumerate(bar):
+            video.write(overlay(rgb, labels, space, opacity=args.opacity), seconds=None if args.fps else seconds)
             if not args.no_png:
                 name = frames.names[index] if frames.names else f"{index:06d}"
                 write_labels(writing / f"{name}.png", labels, space)
@@ -95,18 +95,18 @@ def trained_model(args, about, num_classes):
 
 
 def segment(args, model, frames, size, timer):
-    """Yield each frame with its labels, both of the frame's own size."""
+    """Yield each frame with its labels, both of the frame's own size, and with its time."""
     stream, device = VideoStream(model), timer.device
     flow, before = DISFlow() if args.flow == "dis" else None, None
     with torch.autocast(device.type, torch.bfloat16) if args.amp else nullcontext():
-        for rgb in read_ahead(frames):
+        for rgb, seconds in read_ahead(frames.timed()):
             frame = resized(from_rgb(rgb.to(device)), size)
             back = None if flow is None or before is None else flow(before, frame).nan_to_num()[None].to(device)
             with timer.model():
                 logits = stream(frame[None], back)
             labels = pseudo_labels(logits, (rgb.shape[0], rgb.shape[1])).labels[0].cpu()
             before = frame
-            yield rgb, labels
+            yield rgb, labels, seconds
 
 
 def resized(frame, size):
@@ -116,6 +116,9 @@ def resized(frame, size):
 
 
 def write_labels(path, labels, space):
+    if len(space.names) > 256:  # a palette has no more
+        Image.fromarray(labels.to(torch.uint16).numpy()).save(path, compress_level=1)
+        return
     picture = Image.fromarray(labels.to(torch.uint8).numpy())  # the palette makes it one of colours, of equal values
     picture.putpalette([channel for colour in space.colours for channel in colour])
     picture.save(path, compress_level=1)

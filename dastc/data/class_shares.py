@@ -60,7 +60,7 @@ def class_findings(space: LabelSpace, looks: Mapping[Path, LabelLook]) -> Findin
         ClassShare(name, int(counts[label]) / pixels, int(files[label])) for label, name in enumerate(space.names)
     )
     problems = [*_ignored_mask(space, shares, looks), *_lossy(looks), *_disagreeing(looks)]
-    notes = [*_strange(looks), *_smooth(looks), *_nowhere(space, shares)]
+    notes = [*_strange(looks), *_smooth(looks), *_nowhere(space, shares), *_ignored_class(space)]
     return Findings(shares, problems, notes)
 
 
@@ -143,6 +143,13 @@ def _nowhere(space: LabelSpace, shares: Sequence[ClassShare]) -> list[str]:
         return []
     few = ", ".join(absent[:_FEW]) + (f" and {len(absent) - _FEW} more" if len(absent) > _FEW else "")
     return [f"{len(absent)} of {len(shares)} classes are in no label file: {few}."]
+
+
+def _ignored_class(space: LabelSpace) -> list[str]:
+    if not 0 <= space.ignore_index < len(space.names):
+        return []
+    name = space.names[space.ignore_index]
+    return [f"Label {space.ignore_index}, {name}, is also the ignored label, so that nothing learns it."]
 
 
 _CLEAN = "labels are resized by nearest pixel, drawn without soft edges, and stored without loss."

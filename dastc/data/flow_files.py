@@ -37,6 +37,7 @@ _PNG_STEPS, _PNG_ZERO = 64, 2**15  # KITTI: value = 64 * pixels + 2^15
 _PNG_HEADER = 26  # up to the kind of colours
 # a field of 8K video has fewer; a PNG may take a thousand times the memory that its length tells
 _PNG_MOST = 2**25
+_PNG_RATIO = 1032  # the most that its compression reaches
 
 
 def read_flow(path: str | Path) -> Tensor:
@@ -192,10 +193,15 @@ def _read_png(path: Path) -> Array:
 
 
 def _check_png(path: Path) -> None:
-    head, _ = _head(path, _PNG_HEADER)
+    head, length = _head(path, _PNG_HEADER)
     if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < _PNG_HEADER:
         raise RuntimeError(f"read_flow: {path} cannot be read as PNG. Fetch the file again.")
     width, height = struct.unpack_from(">II", head, 16)
+    if height * (6 * width + 1) > _PNG_RATIO * length:
+        raise RuntimeError(
+            f"read_flow: {path} must be long enough for its size, (H={height}, W={width}); got {length} bytes. Fetch "
+            "the file again."
+        )
     if width * height > _PNG_MOST:
         raise RuntimeError(
             f"read_flow: {path} must have at most {_PNG_MOST} pixels, as PNG says little of the memory it takes; got "

@@ -1,5 +1,6 @@
 """Anyone's own folders of pictures, labels and flow."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from colorsys import hsv_to_rgb
 from pathlib import Path
@@ -10,10 +11,12 @@ from dastc.data.clip_files import ClipFiles, LabelFiles
 from dastc.data.clip_lists import choose, list_clips, only
 from dastc.data.file_patterns import Key, fields_of, find_files
 from dastc.data.label_space import LabelSpace
+from dastc.data.unicode_names import as_on_disk, composed
 
 __all__ = ["FolderClips"]
 
 _LARGEST_ID = 2**16 - 1
+_IGNORED = 255  # what nearly every data set stores for it
 
 
 class FolderClips(ClipFiles):
@@ -21,7 +24,8 @@ class FolderClips(ClipFiles):
 
     In a pattern ``{sequence}`` is the name of a video and ``{number}`` the number of a frame, ``{number:05}`` if it
     always has five digits; ``*`` is anything else within one folder's or file's name. Numbers of pictures and labels
-    may have zeros before them or not. Without ``{number}`` each file is a video of one frame: for single pictures,
+    may have zeros before them or not, suffixes may be in capitals or not, and accents may be part of their letters or
+    not. Without ``{number}`` each file is a video of one frame: for single pictures,
     ``{sequence}`` is then the name they share with their labels.
 
     Args:
@@ -32,7 +36,8 @@ class FolderClips(ClipFiles):
         flow: Pattern of the flow files, named after the later of two frames: ``"{sequence}/flow/{number}.npy"``, or
             after both: ``"{sequence}_{number}_{previous}.flo"``. Of any resolution and any form that
             :func:`read_flow` knows. Every two neighbours need one.
-        label_space: Names and colours of the classes, or names alone. May be left out if ``labels`` is.
+        label_space: Names and colours of the classes, or names alone, each once; with more than 255 names the ignored
+            label is 65535, else 255. May be left out if ``labels`` is.
         label_map: The label of each id in the files, in [0, K) or the ignored label; ``None`` if they are the same.
         other_ids: What an id is that ``label_map`` does not name: an ``"error"``, or pixels to ``"ignore"``. The
             ignored label itself may always be there.
@@ -54,9 +59,9 @@ class FolderClips(ClipFiles):
         sequence_names: The sequences in use, in order.
 
     Raises:
-        ValueError: If a pattern has unknown fields or finds nothing, if files are missing, if no clip is possible, or
-            if ``label_map`` leads out of the label space. When reading: if labels and picture differ in size, the
-            pictures of a clip do, labels are colours, or an id is unknown.
+        ValueError: If a pattern has unknown fields, leads out of ``root`` or finds nothing, names of classes repeat, files
+            are missing, no clip is possible, or ``label_map`` leads out of the label space. When reading: if labels and
+            picture differ in size, the pictures of a clip do, labels are colours, or an id is unknown.
         RuntimeError: Without Pillow; when reading, if a file is missing or broken.
 
     Source:
@@ -86,14 +91,15 @@ class FolderClips(ClipFiles):
         interval: int | None = 1,
         size: tuple[int, int] | None = None,
     ) -> None:
-        self.root, self.frames, self.interval = Path(root), frames, interval
+        self.root, self.frames, self.interval = as_on_disk(Path(root)), frames, interval
         self.patterns = {"images": images, "labels": labels, "flow": flow}
         _check_patterns(images, labels, flow, frames)
         if labels is not None and label_space is None:
             raise ValueError("FolderClips: `label_space` must be given with `labels`; got None.")
         space = label_space if isinstance(label_space, LabelSpace) else named_space(label_space or ())
         found = {name: _find(name, self.root, pattern) for name, pattern in self.patterns.items() if pattern}
-        names = choose("FolderClips", "sequences", (key.sequence for key in found["images"]), sequences, self.root)
+        wanted = sequences if sequences is None else [composed(name) for name in _listed(sequences)]
+        names = choose("FolderClips", "sequences", (key.sequence for key in found["images"]), wanted, self.root)
         self.sequence_names = tuple(sorted(names))
         if sequences is not None:
             found = {name: only(files, names) for name, files in found.items()}
@@ -115,12 +121,24 @@ class FolderClips(ClipFiles):
         )
 
 
+def _listed(names: str | Sequence[str]) -> Sequence[str]:
+    return (names,) if isinstance(names, str) else names
+
+
 def named_space(names: Sequence[str]) -> LabelSpace:
     """Give classes colours of their own."""
+    if isinstance(names, str):
+        raise ValueError(f"FolderClips: `label_space` must be a list of names; got the text {names!r}.")
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ValueError(f"FolderClips: `label_space` must name each class once; got {', '.join(twice)} twice.")
+    if len(names) > _LARGEST_ID:
+        raise ValueError(f"FolderClips: `label_space` must have at most {_LARGEST_ID} names; got {len(names)}.")
     # steps of the golden ratio: neighbours are far apart, whatever their number
     hues = [(0.618034 * label) % 1 for label in range(len(names))]
     colours = [tuple(round(255 * x) for x in hsv_to_rgb(hue, 0.75, 0.9)) for hue in hues]
-    return LabelSpace(tuple(names), tuple((r, g, b) for r, g, b in colours))
+    ignored = _IGNORED if len(names) <= _IGNORED else _LARGEST_ID  # no class of its own
+    return LabelSpace(tuple(names), tuple((r, g, b) for r, g, b in colours), ignore_index=ignored)
 
 
 def _check_patterns(images: str, labels: str | None, flow: str | None, frames: int) -> None:

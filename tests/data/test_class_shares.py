@@ -86,7 +86,19 @@ def test_a_mask_that_was_mapped_is_in_order(make):
 
 def test_a_class_that_is_ignored_on_purpose_is_not_missed(make):
     space = LabelSpace(NAMES, ((0, 0, 0),) * 3, ignore_index=0)
-    assert not make([_areas(0, 1, 2)], names=space).notes
+    notes = make([_areas(1, 2)], names=space).notes
+    assert notes == ("Label 0, sky, is also the ignored label, so that nothing learns it.",)
+
+
+def test_many_classes_have_an_ignored_label_of_their_own(make):
+    ids = np.arange(300, dtype=np.uint16).repeat(4).reshape(30, 40)
+    names = [f"c{n}" for n in range(300)]
+    report = make([ids], names=names)
+    assert report.ok
+    assert not report.notes
+    assert {share.files for share in report.shares} == {1}
+    space = LabelSpace(tuple(names), ((0, 0, 0),) * 300)
+    assert make([ids], names=space).notes == ("Label 255, c255, is also the ignored label, so that nothing learns it.",)
 
 
 def test_ids_that_no_class_has_are_named_with_their_number_of_files(make):

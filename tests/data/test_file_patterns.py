@@ -1,3 +1,6 @@
+import re
+from unicodedata import normalize
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +75,63 @@ def test_reading_undoes_writing(sequence, number, previous):
     match = _expression("Me", "it", pattern).fullmatch(name)
     assert Key(match["sequence"], int(match["number"]), int(match["previous"])) == Key(sequence, number, previous)
     assert fields_of(pattern) == {"sequence", "number", "previous"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("/data/{number}.png", "`it` must be relative to the root folder; got '/data/{number}.png'"),
+        ("C:\\data\\{number}.png", "`it` must be relative to the root folder; got"),
+        (
+            "../other/{number}.png",
+            "`it` must stay in the root folder; got '../other/{number}.png'. Give a root further",
+        ),
+        ("a/../{number}.png", "`it` must stay in the root folder; got"),
+        ("**/{number}.png", "`it` must name every folder, by `*` where"),
+        ("a\\{number}.png", "`it` must separate folders by /; got"),
+    ],
+)
+def test_a_pattern_that_leads_elsewhere_is_refused(tmp_path, pattern, message):
+    with pytest.raises(ValueError, match=f"^Me: {re.escape(message)}"):
+        find_files("Me", "it", tmp_path, pattern)
+
+
+@pytest.mark.parametrize("pattern", ["./a/{number}.png", "a//{number}.png", "./a/./{number}.png"])
+def test_steps_that_lead_nowhere_are_left_out(tmp_path, pattern):
+    _touch(tmp_path, "a/7.png")
+    assert _found(tmp_path, pattern) == {("", 7, None): "a/7.png"}
+
+
+@pytest.mark.parametrize("pattern", ["{number}.jpg", "{number}.JPG", "{number}.Jpg"])
+def test_suffixes_in_capitals_are_found(tmp_path, pattern):
+    _touch(tmp_path, "1.jpg", "2.JPG", "3.Jpg", "4.jpeg", "5jpg")
+    assert {key[1] for key in _found(tmp_path, pattern)} == {1, 2, 3}
+
+
+def test_only_the_suffix_may_be_in_capitals(tmp_path):
+    _touch(tmp_path, "left/1.PNG", "Left/2.png", "left/x.v1.png", "left/X.V2.png")
+    assert _found(tmp_path, "left/{number}.png") == {("", 1, None): "left/1.PNG"}
+    assert _found(tmp_path, "left/x.v{number}.png") == {("", 1, None): "left/x.v1.png"}
+
+
+def test_two_files_that_differ_in_capitals_are_an_error(tmp_path):
+    _touch(tmp_path, "1.jpg", "1.JPG")
+    with pytest.raises(ValueError, match=r"must find each frame once; got .*1\.JPG and .*1\.jpg by"):
+        find_files("Me", "it", tmp_path, "{number}.jpg")
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("typed", ["NFC", "NFD"])
+def test_accents_may_be_signs_of_their_own(tmp_path, on_disk, typed):
+    _touch(tmp_path, normalize(on_disk, "Süd/Größe é 5/7.png"), "Sud/Größe é 5/8.png")
+    pattern = normalize(typed, "Süd/{sequence}/{number}.png")
+    ((key, path),) = find_files("Me", "it", tmp_path, pattern).items()
+    assert key == Key(normalize("NFC", "Größe é 5"), 7)
+    assert path.exists()
+    assert len(find_files("Me", "it", tmp_path, normalize(typed, "*/Größe é {number}/7.png"))) == 1
+
+
+def test_two_files_whose_names_look_alike_are_told_apart(tmp_path):
+    _touch(tmp_path, normalize("NFC", "ü/7.png"), normalize("NFD", "ü/7.png"))
+    with pytest.raises(ValueError, match=r"find each frame once; .* differ in Unicode's form alone"):
+        find_files("Me", "it", tmp_path, "{sequence}/{number}.png")

@@ -197,3 +197,36 @@ def test_broken_flow_is_named_and_a_pickle_is_refused(root):
     with pytest.raises((RuntimeError, ValueError), match=r"a_10\.npy"):
         data[1]
     assert data.check(progress=False).usable == (0,)
+
+
+def test_names_of_classes_are_a_list_of_different_ones(root):
+    for names, message in (
+        ("road", "must be a list of names; got the text 'road'"),
+        (("sky", "road", "sky"), "must name each class once; got sky twice"),
+        ([f"c{n}" for n in range(2**16)], "must have at most 65535 names; got 65536"),
+    ):
+        with pytest.raises(ValueError, match=rf"^FolderClips: `label_space` {message}\.$"):
+            _read(root, label_space=names)
+
+
+@pytest.mark.parametrize(("classes", "ignored"), [(3, 255), (255, 255), (256, 2**16 - 1), (300, 2**16 - 1)])
+def test_the_ignored_label_is_no_class(root, classes, ignored):
+    data = _read(root, label_space=[f"c{n}" for n in range(classes)])
+    assert data.label_space.ignore_index == ignored
+    (root / "a/truth/008.png").unlink()
+    data = _read(root, label_space=[f"c{n}" for n in range(classes)], frames=3, all_labelled=False)
+    assert data[0].labels[0].unique().tolist() == [ignored]
+
+
+def test_numbers_outside_16_bits_are_ids_that_nobody_has(root):
+    _, labels = _pixels(2)
+    wide = labels.astype(np.int32)
+    wide[0, :4] = [-1, 2**16, 2**16 + 1, -(2**31)]
+    _save(root / "b/truth/002.tif", wide)
+    (root / "b/truth/002.png").unlink()
+    given = {"labels": "{sequence}/truth/{number:03}.*", "label_map": {0: 0, 1: 1, 2: 2, 65535: 1}}
+    with pytest.raises(ValueError, match=r"002\.tif must hold the ids .*; got -2147483648, -1, 65536, 65537\.$"):
+        _read(root, **given)[4]
+    read = _read(root, **given, other_ids="ignore")[4].labels[0]
+    assert read[0, :4].tolist() == [255] * 4
+    assert torch.equal(read[1:], torch.from_numpy(labels[1:]).long())
