@@ -59,9 +59,9 @@ class FolderClips(ClipFiles):
         sequence_names: The sequences in use, in order.
 
     Raises:
-        ValueError: If a pattern has unknown fields, leads out of ``root`` or finds nothing, names of classes repeat, files
-            are missing, no clip is possible, or ``label_map`` leads out of the label space. When reading: if labels and
-            picture differ in size, the pictures of a clip do, labels are colours, or an id is unknown.
+        ValueError: If a pattern has unknown fields, leads out of ``root`` or finds nothing, names of classes repeat,
+            files are missing, no clip is possible, or ``label_map`` leads out of the label space. When reading: if
+            labels and picture differ in size, the pictures of a clip do, labels are colours, or an id is unknown.
         RuntimeError: Without Pillow; when reading, if a file is missing or broken.
 
     Source:

@@ -2,7 +2,9 @@
 
 import argparse
 import ast
+import codecs
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,9 +77,37 @@ def _at_least(least: int, text: str) -> int:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Read names between commas, or from a text file with a name a line."""
-    listed = Path(text).read_text().splitlines() if text.endswith(".txt") and Path(text).is_file() else text.split(",")
-    return tuple(name.strip() for name in listed if name.strip())
+    """Read different names between commas, or from a text file with a name a line.
+
+    A single word that looks like a file, such as ``classes.txt``, is one; with a comma after it, it is a name.
+    """
+    single = "," not in text and (Path(text).suffix or Path(text).name != text)
+    listed = _lines(Path(text)) if single else text.split(",")
+    found = tuple(name.strip() for name in listed if name.strip())
+    twice = [name for name, times in Counter(found).items() if times > 1]
+    if twice or not found:
+        got = f"{', '.join(twice)} twice" if twice else "none"
+        raise argparse.ArgumentTypeError(f"must name each class once, and at least one; got {got} in {text!r}")
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(
+            f"must be names between commas, or a text file that is there; got {str(path)!r}, and there is none. "
+            "A class of this name is written with a comma after it"
+        )
+    try:
+        content = path.read_bytes()
+        # editors mark the encoding at the beginning, which is not a part of the first name
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise argparse.ArgumentTypeError(f"must be a file of text in UTF-8; got {str(path)!r} ({error})") from error
+    lines = [line for line in text.splitlines() if line.strip()]
+    if any("," in line or "\0" in line for line in lines[1:]):
+        raise argparse.ArgumentTypeError(f"must be a file with one name a line; got {str(path)!r} with commas or zeros")
+    return lines if len(lines) > 1 else ",".join(lines).split(",")
 
 
 class mapping:
