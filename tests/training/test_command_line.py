@@ -24,7 +24,7 @@ def test_any_file_of_text_is_a_list(tmp_path, name):
     assert names(str(tmp_path / name)) == LISTED
 
 
-@pytest.mark.parametrize("text", ["clases.txt", "no/classes", "./classes"])
+@pytest.mark.parametrize("text", ["klassen.txt", "no/classes", "./classes"])
 def test_a_file_that_is_not_there_is_no_class(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
