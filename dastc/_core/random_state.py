@@ -55,7 +55,7 @@ class RandomState(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         seed, drawn = state.pop("_generator")
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._generator = torch.Generator().manual_seed(seed)
         self._generator.set_state(torch.frombuffer(bytearray(drawn), dtype=torch.uint8))
 

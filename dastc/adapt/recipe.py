@@ -53,6 +53,8 @@ class Recipe(nn.Module):
         prepare: Changes the source clip, called with both clips, such as :class:`MatchHistograms`.
         warmup: Changes of the weights during which the clean source alone is trained on: a teacher that knows nothing
             yet labels badly, and is believed.
+        ramp: Changes of the weights after the warm-up over which all losses but the clean source's grow from 0 to their
+            weight: a teacher is young at first, and holds back what the source still teaches.
         all_frames: Train on every frame of a clip, not on the current one alone.
         passes: ``"each"`` view passes through the network by itself; ``"together"`` they are one batch: fewer, larger
             kernels; ``"recomputed"`` each is computed again in the backward pass, so that memory holds the activations
@@ -94,6 +96,8 @@ class Recipe(nn.Module):
         ['align', 'in_source', 'in_target', 'source', 'total']
     """
 
+    _grown: Tensor
+
     def __init__(
         self,
         model: nn.Module,
@@ -104,6 +108,7 @@ class Recipe(nn.Module):
         labels: nn.Module | None = None,
         prepare: nn.Module | None = None,
         warmup: int = 0,
+        ramp: int = 0,
         all_frames: bool = False,
         passes: Passes = "each",
         augment: Callable[[Tensor], Tensor] | None = None,
@@ -119,12 +124,13 @@ class Recipe(nn.Module):
             )
         check_at_least(caller, "num_classes", num_classes, 2)
         check_at_least(caller, "warmup", warmup, 0)
+        check_at_least(caller, "ramp", ramp, 0)
         check_choice(caller, "passes", passes, get_args(Passes))
         views, terms = list(views), [Segmentation(ignore_index=ignore_index)] if terms is None else list(terms)
         check_parts(caller, views, terms, labels, prepare)
         self.model, self.num_classes, self.labels, self.prepare = model, num_classes, labels, prepare
         self.views, self.terms = nn.ModuleList(views), nn.ModuleList(terms)
-        self.warmup, self.all_frames, self.passes = warmup, all_frames, passes
+        self.warmup, self.ramp, self.all_frames, self.passes = warmup, ramp, all_frames, passes
         self.seed, self.ignore_index = seed, ignore_index
         self.augment = PhotometricJitter(seed=seed) if augment is None else augment
         # an unknown name is an error now, not at the first step
@@ -134,6 +140,9 @@ class Recipe(nn.Module):
         self.updates, self.warming = 0, warmup > 0
         self._seen: tuple[int, ...] | None = None
         self._pending, self._idle = True, 0
+        # on the device, for a number of Python would be compiled in; what it is follows from the number of updates
+        self.register_buffer("_grown", torch.ones(()), persistent=False)
+        self._grow()
 
     @orchestrates
     def forward(
@@ -156,7 +165,7 @@ class Recipe(nn.Module):
                     f"{type(self).__name__}.step: `terms` must give losses of names of their own; got {twice} more "
                     "than once. Put a Module around one of them that gives its loss another name."
                 )
-            losses |= found
+            losses |= found if self.ramp == 0 else self._ramped(found)
         # the first step of shared patches has nothing to align
         nothing = [one.logits.sum() * 0 for one in passes.values()] if not losses else []
         return losses | {"total": torch.stack([*losses.values(), *nothing]).sum()}
@@ -184,6 +193,7 @@ class Recipe(nn.Module):
         self._pending, self._idle = False, 0
         self.updates += 1
         self.warming = self.updates <= self.warmup
+        self._grow()
         if isinstance(self.labels, TeacherLabels):
             self.labels.update()
         return True
@@ -202,6 +212,15 @@ class Recipe(nn.Module):
         self.updates, self._pending, self._seen = int(state["updates"]), bool(state["pending"]), None
         hear_of_steps(self)
         self.warming = max(self.updates, 1) <= self.warmup
+        self._grow()
+
+    def _grow(self) -> None:
+        if self.ramp:
+            self._grown.fill_(min(1.0, max(0, self.updates - self.warmup) / self.ramp))
+
+    @left_eager
+    def _ramped(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: loss if name == "source" else loss * self._grown for name, loss in losses.items()}
 
     def _has_changed(self) -> bool:
         if self._pending or heard_of_step(self):
@@ -276,6 +295,6 @@ class Recipe(nn.Module):
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
         return (
-            f"num_classes={self.num_classes}, warmup={self.warmup}, all_frames={self.all_frames}, "
+            f"num_classes={self.num_classes}, warmup={self.warmup}, ramp={self.ramp}, all_frames={self.all_frames}, "
             f"passes={self.passes!r}, seed={self.seed}, ignore_index={self.ignore_index}"
         )

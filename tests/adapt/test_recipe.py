@@ -163,6 +163,32 @@ def test_in_the_warm_up_the_first_term_alone_counts():
     torch.testing.assert_close(recipe(source, target)["total"], expected)
 
 
+@pytest.mark.parametrize(("warmup", "step", "share"), [(0, 1, 0.25), (0, 3, 0.75), (0, 4, 1), (0, 6, 1), (2, 4, 0.5)])
+def test_what_adapts_grows_to_its_weight_over_the_ramp(warmup, step, share):
+    def losses_of(ramp):
+        views = [Clean("source"), Clean("target", weight=0.5), Exchange(SequencePatchFusion(K))]
+        recipe = own_parts(tiny(), ramp=ramp, warmup=warmup, augment=same, views=views, terms=[Segmentation()])
+        source, target = clips()
+        for _ in range(step):  # the weights stay, and so do all losses but for the ramp
+            recipe.update(force=True)
+        return recipe(source, target)
+
+    whole, grown = losses_of(0), losses_of(4)
+    assert {"source", "target", "in_source", "in_target", "total"} == set(grown)
+    for name in grown.keys() - {"total"}:
+        torch.testing.assert_close(grown[name], whole[name] * (1 if name == "source" else share))
+    torch.testing.assert_close(grown["total"], sum(grown[name] for name in grown.keys() - {"total"}))
+
+
+def test_a_recipe_that_is_loaded_goes_on_where_the_ramp_was():
+    recipe, other = make("own", ramp=8), make("own", ramp=8)
+    train(recipe, 3)
+    other.load_state_dict(recipe.state_dict())
+    source, target = clips(seed=9)
+    assert_same_losses(recipe(source, target), other(source, target))
+    assert "_grown" not in recipe.state_dict()
+
+
 def test_ranks_whose_gradients_nothing_averages_are_warned_of(monkeypatch):
     monkeypatch.setattr("dastc._core.wrappers.world", lambda: 2)
     recipe = SourceOnly(Colour(), K)
