@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -152,8 +153,8 @@ class VideoWriter:
     Raises:
         ValueError: If an argument is out of range, a frame differs in size from the first or is not later than the
             one before, some have a time and others none, or none was written.
-        OSError: If the file cannot be written.
-        RuntimeError: Without PyAV, which is an optional extra.
+        OSError: If the file cannot be made.
+        RuntimeError: If the file cannot be written to its end; without PyAV, which is an optional extra.
 
     Source:
         Ours, on PyAV.
@@ -210,7 +211,20 @@ class VideoWriter:
             raise ValueError(f"VideoWriter.write: `seconds` must be given for all frames or none; got {seconds}.")
         if seconds is not None:
             frame.pts, frame.time_base = self._tick(seconds), Fraction(1, _TICKS)
-        self._container.mux(self._stream.encode(frame))
+        with self._writing():
+            self._container.mux(self._stream.encode(frame))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise what FFmpeg raises as an error that names the file, and not the one beside it that is written first."""
+        av = need_av("VideoWriter")
+        try:
+            yield
+        except av.FFmpegError as error:
+            raise RuntimeError(
+                f"VideoWriter: {self.path} cannot be written ({type(error).__name__}: {error}). Frames may have up to "
+                "16384 pixels in height and width, and the disk needs room."
+            ) from error
 
     def _tick(self, seconds: float) -> int:
         if not 0 <= seconds < float("inf") or (self._last is not None and round(seconds * _TICKS) <= self._last):
@@ -233,9 +247,10 @@ class VideoWriter:
     ) -> None:
         """Finish the file, or remove it after an error."""
         try:
-            if self._size is not None:
-                self._container.mux(self._stream.encode())
-            self._container.close()
+            with self._writing():
+                if self._size is not None and kind is None:
+                    self._container.mux(self._stream.encode())
+                self._container.close()
             if kind is None and self._size is None:
                 raise ValueError(f"VideoWriter: {self.path} must be given at least one frame; got none.")
             if kind is None:

@@ -118,11 +118,7 @@ def warn_of_oddities(caller: str, stream: Any, path: Path) -> None:
 
 def upright(caller: str, frame: Any, pixels: Pixels, path: Path) -> Pixels:
     """Turn and mirror a frame ``(H, W, 3)`` as its display matrix asks, and as players show it."""
-    matrix = frame.side_data.get(_MATRIX)
-    if matrix is None:
-        return pixels
-    # (x, y) is shown at (a x + c y, b x + d y), in 16.16 fixed point
-    a, b, _, c, d = (np.frombuffer(matrix, np.int32)[:5] / 2**16).tolist()
+    a, b, c, d = _matrix(frame)
     straight, crossed = max(abs(a), abs(d)), max(abs(b), abs(c))
     if min(straight, crossed) > _WHOLE_TURN * max(straight, crossed):
         angle = math.degrees(math.atan2(b, a))
@@ -133,6 +129,19 @@ def upright(caller: str, frame: Any, pixels: Pixels, path: Path) -> Pixels:
     if crossed > straight:
         pixels, a, d = pixels.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _matrix(frame: Any) -> tuple[float, float, float, float]:
+    """Return (a, b, c, d): the pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    try:
+        stored = frame.side_data.get(_MATRIX)
+    except ValueError:  # PyAV fails at any data beside the frame that it has no name for, and knows the angle still
+        angle = math.radians(frame.rotation)
+        return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
+    if stored is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = (np.frombuffer(stored, np.int32)[:5] / 2**16).tolist()  # 16.16 fixed point
+    return a, b, c, d
 
 
 def start_of(stream: Any) -> Fraction:

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dastc.data import VideoFrames, VideoWriter, video_streams
 
@@ -80,6 +81,17 @@ def test_frames_are_turned_as_the_file_asks(tmp_path, matrix):
         assert frame.shape == want.shape
         assert frame.is_contiguous()
         assert np.abs(frame.numpy()[8::16, 8::16].astype(int) - want[8::16, 8::16]).max() <= 3
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_a_single_photograph_is_a_video_that_is_turned(tmp_path, orientation, turns):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(quarters()).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    (frame,) = VideoFrames(tmp_path / "a.jpg")
+    want = np.rot90(quarters(), turns)
+    assert frame.shape == want.shape
+    assert np.abs(frame.numpy()[8::16, 8::16].astype(int) - want[8::16, 8::16]).max() <= 3
 
 
 def test_a_turn_by_less_than_a_quarter_is_refused(tmp_path):
@@ -230,6 +242,17 @@ def test_times_that_do_not_grow_are_refused(tmp_path, times, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_the_encoder_refuses_names_the_file(tmp_path):
+    with pytest.raises(RuntimeError, match=r"^VideoWriter: .*wide\.mp4 cannot be written \(\w+: .*16384 pixels"):
+        with_one_frame(tmp_path / "wide.mp4", torch.zeros(2, 40_000, 3, dtype=torch.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+def with_one_frame(path, frame):
+    with VideoWriter(path, rate=5) as video:
+        video.write(frame)
+
+
 def test_pixels_that_are_not_square_are_told(tmp_path):
     with pytest.warns(UserWarning, match=r"VideoFrames: .*a\.mp4 has pixels of 4:3, and its frames are not stretched"):
         VideoFrames(write(tmp_path / "a.mp4", noise(2), ratio=Fraction(4, 3)))
@@ -248,7 +271,7 @@ def test_the_cover_of_a_song_is_no_video(tmp_path):
     with av.open(str(tmp_path / "a.mp4"), "w") as file:
         sound, cover = file.add_stream("aac", rate=8000, layout="mono"), file.add_stream("mjpeg", rate=1)
         cover.height, cover.width, cover.pix_fmt = 64, 96, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = 0x400  # an attached picture, by FFmpeg's number
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         samples.rate = 8000
         file.mux(cover.encode(av.VideoFrame.from_ndarray(quarters(), format="rgb24")))
