@@ -12,8 +12,8 @@ __all__: list[str] = []  # for the data sets of this package
 
 _FIELD = re.compile(r"\{(?P<name>\w*)(?::0?(?P<width>\d+))?\}|(?P<any>\*)")
 _FIELDS = ("sequence", "number", "previous")
-# letters that two file systems may write in two ways, as one sign or as a letter and its accent
-_TWO_WAYS = re.compile(r"[^/]?[^\x00-\x7f]+")
+# letters that two file systems may write in two ways: as one sign, or as a letter and its accent
+_TWO_WAYS = re.compile(r"[^\x00-\x7f]+")
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]+$")
 
 
