@@ -171,9 +171,10 @@ def make_recipe(args, model, space):
     objective = CentroidAlignmentLoss(args.align) if args.align not in (None, "none") else None
     aligning = "nothing" if "align" in left_out else features or "logits"
     say(f"dastc on {type(model).__name__}, aligning {aligning}")
+    ramp = min(600, args.steps // 4) if args.preset == "default" else None  # a short training must reach full weight
     return dastc_by_names(
         model, classes, without=left_out, adding=args.adding, preset=args.preset, features=features, shallow=shallow,
-        warmup=args.warmup, objective=objective, **common,
+        warmup=args.warmup, ramp=ramp, objective=objective, **common,
     )  # fmt: skip
 
 

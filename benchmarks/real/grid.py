@@ -4,6 +4,7 @@
     python benchmarks/real/grid.py --shifts a b --rows dacs --seeds 3 4 --carla DIR --camvid DIR
     python benchmarks/real/grid.py --table                                        # from the results alone
     python benchmarks/real/grid.py --table --page docs/results.md                 # into the page, between its markers
+    python benchmarks/real/grid.py --table --page docs/results.md --results benchmarks/results/real_full_pace
 
 Finished cells are not run again and interrupted ones go on from their checkpoint, so the same command continues after
 a crash. A cell that fails does not stop the others: it is named at the end, with its log, and the exit code is 1.
@@ -34,7 +35,7 @@ def main(argv=None):
         found = table(args.results / shift / args.network, ROWS)
         print("\n" + found)
         if args.page is not None:
-            put(args.page, f"real {shift} {args.network}", found, "real/grid.py")
+            put(args.page, f"{args.results.name} {shift} {args.network}", found, "real/grid.py")
     if failed:
         print("\nThese cells failed:\n" + "\n".join(f"{name(cell)}: see {log_path(cell)}" for cell in failed))
         sys.exit(1)

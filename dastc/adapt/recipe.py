@@ -37,7 +37,8 @@ class Recipe(nn.Module):
     same call. To leave a part out, leave it out of the list.
 
     The clock of a recipe are the changes of the student's weights, not its calls: the teacher, and the warm-up, move
-    once after each ``optimizer.step()``, however many batches the gradients were accumulated over. They notice by
+    once after each ``optimizer.step()``, however many batches the gradients were accumulated over. The teacher starts
+    where the warm-up ends, as the student is then. They notice by
     themselves; :meth:`update` moves them at once.
 
     Args:
@@ -194,8 +195,8 @@ class Recipe(nn.Module):
         self.updates += 1
         self.warming = self.updates <= self.warmup
         self._grow()
-        if isinstance(self.labels, TeacherLabels):
-            self.labels.update()
+        if isinstance(self.labels, TeacherLabels) and not self.warming:
+            self.labels.update()  # for the first time when it is about to label: it takes the student as it is then
         return True
 
     @property

@@ -21,6 +21,7 @@ def dastc_by_names(
     without: str | Iterable[str] = (),
     adding: str | Iterable[str] = (),
     warmup: int | None = None,
+    ramp: int | None = None,
     **options: Any,
 ) -> Recipe:
     """Make a :class:`~dastc.adapt.DASTC`, or one with other parts.
@@ -34,6 +35,7 @@ def dastc_by_names(
             ``"class_prior"`` keeps the teacher from naming classes more or less often than the source shows them in
             each part of the picture, ``"histograms"`` gives the source the colours of the target, in three bands.
         warmup: As of the recipe.
+        ramp: As of the recipe.
         options: Further arguments of :func:`~dastc.adapt.dastc_parts`.
 
     Raises:
@@ -43,11 +45,10 @@ def dastc_by_names(
     if both := set(without) & set(adding):
         raise ValueError(f"dastc_by_names: `adding` must not name what `without` leaves out; got {sorted(both)}.")
     if not (without or adding):
-        return DASTC(model, num_classes, warmup=warmup, **options)
+        return DASTC(model, num_classes, warmup=warmup, ramp=ramp, **options)
     parts = dastc_parts(model, num_classes, **options)
     drawn = {name: options[name] for name in ("seed", "ignore_index") if name in options}
-    if warmup is not None:
-        parts["warmup"] = warmup
+    parts |= {name: own for name, own in (("warmup", warmup), ("ramp", ramp)) if own is not None}
     if "histograms" in adding:
         parts["prepare"] = MatchHistograms(grid=(3, 1))
     if "class_prior" in adding:

@@ -22,13 +22,16 @@ __all__ = ["DASTC", "dastc_parts"]
 Preset = Literal["default", "paper", "released"]
 # earlier, a teacher from pretrained weights has just begun to name the rare classes, and they are lost for good
 WARMUP = 600
+RAMP = 600  # as long again: at full weight from the start, what the source still teaches is held back
 
 
 class DASTC(Recipe):
     """Adapt by fusing clips of both domains in both directions, and by aligning the centroids of their classes.
 
     Three presets of the same parts. **default** takes nothing for granted of what the target shows: the clips of a step
-    exchange patch sequences, and centroids are aligned over both fused clips. **paper** is what the abstract of the
+    exchange patch sequences, and centroids are aligned over both fused clips. Its labels are drawn from what a slow
+    teacher says, so that rare classes keep their share, and all that adapts grows to its weight over 600 changes of the
+    weights. **paper** is what the abstract of the
     paper claims and nothing else: two fused domains that share patch sequences and shallow features, centroids over
     space and time from all frames of a clip along the flow, intra-class alignment and inter-class separation.
     **released** follows the authors' code with its defects corrected; it takes all labels of the teacher at full
@@ -46,6 +49,8 @@ class DASTC(Recipe):
         rare_classes: Labels of rare classes, which ``"released"`` pastes more often.
         warmup: Changes of the weights during which the source alone is trained on; ``None`` means the preset's: 600,
             and none of ``"released"``. Give 0 with a model that knows the source already. Not a part of DA-STC.
+        ramp: Changes of the weights, after the warm-up, over which all losses but the clean source's grow to their
+            weight; ``None`` means the preset's: 600, and none of the others. Not a part of DA-STC.
         objective: What brings centroids together: any Module that takes those of the source and of the target;
             ``None`` means the preset's :class:`~dastc.losses.CentroidAlignmentLoss`.
         augment: Changes the look of frames; ``None`` means :class:`~dastc.augment.PhotometricJitter`.
@@ -86,6 +91,7 @@ class DASTC(Recipe):
         shallow: str | None = None,
         rare_classes: Sequence[int] = (),
         warmup: int | None = None,
+        ramp: int | None = None,
         objective: nn.Module | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         passes: Passes = "each",
@@ -97,8 +103,7 @@ class DASTC(Recipe):
             model, num_classes, preset=preset, features=features, shallow=shallow, rare_classes=rare_classes,
             objective=objective, **common,
         )  # fmt: skip
-        if warmup is not None:
-            parts["warmup"] = warmup
+        parts |= {name: own for name, own in (("warmup", warmup), ("ramp", ramp)) if own is not None}
         super().__init__(model, num_classes, augment=augment, passes=passes, **common, **parts)
         self.preset = preset
 
@@ -133,7 +138,8 @@ def dastc_parts(
         ignore_index: Label of the pixels that are ignored.
 
     Returns:
-        ``labels``, ``views``, ``terms``, ``warmup``, ``all_frames`` and ``prepare``.
+        ``labels``, ``views``, ``terms``, ``warmup``, ``ramp``, ``all_frames`` and ``prepare``; what a preset lacks is
+        not there.
 
     Raises:
         ValueError: If the preset is unknown, lacks ``shallow``, or does nothing with an argument that is given.
@@ -162,7 +168,7 @@ def dastc_parts(
         )
     ignored: dict[str, Any] = {"ignore_index": ignore_index}
     make = _Makers(
-        partial(TeacherLabels, **ignored),
+        partial(TeacherLabels, seed=seed, **ignored),
         partial(SequencePatchFusion, num_classes, seed=seed, **ignored),
         partial(Shared, target_patches=True, feature_fusion=ShallowFeatureFusion(0.3), shallow=shallow),
         partial(Alignment, num_classes, features=features, **ignored),
@@ -189,10 +195,11 @@ class _Makers(NamedTuple):
 
 def _default(make: _Makers, model: nn.Module, objective: nn.Module | None) -> dict[str, Any]:
     return {
-        "labels": make.labels(Teacher(model, decay=0.98), cross_frame="averaged", threshold=0.8),
+        "labels": make.labels(Teacher(model, decay=0.999), cross_frame="averaged", choice="drawn", threshold=0.8),
         "views": [Clean("source"), Exchange(make.fusion())],
         "terms": [make.align(objective)],
         "warmup": WARMUP,
+        "ramp": RAMP,
         "all_frames": False,
     }
 
