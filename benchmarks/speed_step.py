@@ -114,6 +114,7 @@ def timed(model: nn.Module, classes: int, tap: str) -> dict:
         "views": [Exchange(SequencePatchFusion(classes))],
         "terms": [Segmentation(), Alignment(classes, objective, features=tap, memory=0.9)],
         "warmup": 0,
+        "ramp": 0,
         "all_frames": True,
     }
 

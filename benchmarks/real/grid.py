@@ -1,10 +1,11 @@
-"""Run the cells of the real suite that are missing, one process each, and print the table.
+r"""Run the cells of the real suite that are missing, one process each, and print the table.
 
     python benchmarks/real/grid.py --carla DIR --camvid DIR                       # shift a, all rows, seeds 0 to 2
     python benchmarks/real/grid.py --shifts a b --rows dacs --seeds 3 4 --carla DIR --camvid DIR
     python benchmarks/real/grid.py --table                                        # from the results alone
     python benchmarks/real/grid.py --table --page docs/results.md                 # into the page, between its markers
-    python benchmarks/real/grid.py --table --page docs/results.md --results benchmarks/results/real_full_pace
+    python benchmarks/real/grid.py --table --page docs/results.md --mark real_full_pace \
+        --results benchmarks/results/real_full_pace
 
 Finished cells are not run again and interrupted ones go on from their checkpoint, so the same command continues after
 a crash. A cell that fails does not stop the others: it is named at the end, with its log, and the exit code is 1.
@@ -35,7 +36,7 @@ def main(argv=None):
         found = table(args.results / shift / args.network, ROWS)
         print("\n" + found)
         if args.page is not None:
-            put(args.page, f"{args.results.name} {shift} {args.network}", found, "real/grid.py")
+            put(args.page, f"{args.mark} {shift} {args.network}", found, "real/grid.py")
     if failed:
         print("\nThese cells failed:\n" + "\n".join(f"{name(cell)}: see {log_path(cell)}" for cell in failed))
         sys.exit(1)
@@ -48,6 +49,7 @@ def parse(argv):
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time, one thread each")
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--mark", default="real", help="how these markers begin")
     parser.add_argument("--page", type=Path, metavar="FILE", help="put the tables between the markers of this page")
     add_common(parser)
     return parser.parse_args(argv)

@@ -118,8 +118,6 @@ def write_flow(path: str | Path, flow: Tensor, *, dtype: Stored | None = None) -
     encode = _by_suffix("write_flow", path, _ENCODERS)
     check_shape("write_flow", "flow", flow, "2 H W", {"2": 2})
     check_dtype("write_flow", "flow", flow, "float")
-    if flow.numel() == 0:
-        raise ValueError(f"write_flow: `flow` must hold at least one pixel; got {tuple(flow.shape)}.")
     if dtype is not None:
         check_choice("write_flow", "dtype", dtype, _STORED)
         if path.suffix.lower() != ".npy":

@@ -53,7 +53,7 @@ class TeacherLabels(nn.Module):
             Any Module that takes logits ``(B, T, K, h, w)`` and returns as many.
         choice: ``"likeliest"`` takes the class of the highest probability. ``"drawn"`` draws one with the teacher's
             probabilities, alike in all frames of a clip: then every class keeps the share that the teacher gives it,
-            also one that is nowhere the likeliest, which a student of the likeliest forgets.
+            also one that is nowhere the likeliest, which a student of the likeliest forgets. In training only.
         weighting: How confidence becomes weight; see :func:`dastc.functional.confidence_weights`.
         threshold: From which confidence on a pixel is confident, in [0, 1].
         seed: Of what is drawn; the generator is part of ``state_dict``.
@@ -110,7 +110,8 @@ class TeacherLabels(nn.Module):
 
     def forward(self, target: Clip, known: Tensor | None = None) -> Labelled:
         """Return the labelled target."""
-        draw = None if self.random is None else self.random.generator
+        # looking in evaluation mode must not change what is drawn next
+        draw = self.random.generator if self.random is not None and self.training else None
         clip = labelled_by(self.teacher, target, cross_frame=self.cross_frame, adjust=self.adjust, draw=draw)
         confidence = torch.zeros_like(clip.frames[:, :, 0]) if clip.weights is None else clip.weights
         weights = confidence_weights(confidence, self.weighting, threshold=self.threshold)

@@ -38,7 +38,8 @@ def test_batches_without_a_change_of_the_weights_move_nothing(name):
             losses = recipe(*clips(seed=4 * change + batch))
             (losses["total"] / 4).backward()
             kinds.append(len(losses) > 2)
-            assert recipe.updates == recipe.teacher.updates == change + 1
+            assert recipe.updates == change + 1
+            assert recipe.teacher.updates == max(0, change + 1 - recipe.warmup)  # it starts where the warm-up ends
         optimizer.step()
     if name != "dacs":
         assert kinds[:8] == [False] * 8
@@ -65,7 +66,7 @@ def test_it_does_not_matter_who_asks_when(name):
     for recipe, losses in ((once, found[0]), (twice, again[0])):
         assert_same_losses(losses, wanted, rtol=0, atol=0)
         assert_same_state(recipe, never)
-    assert never.updates == never.teacher.updates == 4
+    assert (never.updates, never.teacher.updates) == (4, 3)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -153,8 +153,8 @@ def test_a_change_of_the_source_of_ones_own_comes_first():
 
 
 def test_arguments_are_shown():
-    recipe = own_parts(Colour(), warmup=3, all_frames=True, passes="together", seed=5, ignore_index=9)
+    recipe = own_parts(Colour(), warmup=3, ramp=0, all_frames=True, passes="together", seed=5, ignore_index=9)
     assert recipe.extra_repr() == (
-        "num_classes=4, warmup=3, all_frames=True, passes='together', seed=5, ignore_index=9"
+        "num_classes=4, warmup=3, ramp=0, all_frames=True, passes='together', seed=5, ignore_index=9"
     )
     assert build(ignore_index=9).terms[0].ignore_index == 9

@@ -190,7 +190,10 @@ def test_bad_arguments_are_named(teacher, arguments, message):
 
 def test_arguments_are_shown():
     label = TeacherLabels(Teacher(Colour()), cross_frame="warped", weighting="none", threshold=0.5, ignore_index=7)
-    assert label.extra_repr() == "cross_frame='warped', weighting='none', threshold=0.5, ignore_index=7"
+    assert (
+        label.extra_repr()
+        == "cross_frame='warped', choice='likeliest', weighting='none', threshold=0.5, ignore_index=7"
+    )
 
 
 def test_a_labeller_of_ones_own_takes_the_place():

@@ -207,7 +207,7 @@ def test_a_damaged_header_is_never_anything_but_a_named_error(tmp_path_factory, 
     [
         ("a.txt", FLOW, None, ValueError, r"`path` must end in one of \.npy, \.flo, \.png; got .*a\.txt"),
         ("a.npy", FLOW[:1], None, ValueError, r"`flow` must have shape \(2, H, W\); got \(1, 2, 3\)"),
-        ("a.npy", FLOW[:, :0], None, ValueError, "`flow` must hold at least one pixel"),
+        ("a.npy", FLOW[:, :0], None, ValueError, "`flow` must have a size of at least 1 along H"),
         ("a.npy", FLOW.long(), None, TypeError, "`flow` must be of dtype float; got torch.int64"),
         ("a.npy", FLOW, "int8", ValueError, "`dtype` must be one of 'int16', 'float16', 'float32'; got 'int8'"),
         ("a.flo", FLOW, "float16", ValueError, r"`dtype` must be None for \.flo, which has its own; got 'float16'"),

@@ -73,7 +73,7 @@ def test_points_outside_or_not_finite_do_not_count():
     assert math.isnan(_measure(predictions, flow))
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 3, 4), (0, 2, 3, 4), (2, 3, 0, 4)])
+@pytest.mark.parametrize("shape", [(2, 1, 3, 4), (0, 2, 3, 4)])
 def test_nothing_to_compare_is_nan(shape):
     b, t, h, w = shape
     predictions, flow = torch.zeros(shape, dtype=torch.int64), torch.zeros(b, t - 1, 2, h, w)

@@ -58,8 +58,9 @@ def test_dastc_trains_a_known_model_around_which_a_video_segmenter_stands(name, 
         first = model.eval()(clips["source"].frames, clips["source"].flow)
     assert first.shape[:3] == (1, 2, CLASSES)
     recipe = DASTC(
-        model.train(), CLASSES, features=taps_of(model).features, warmup=0, objective=CentroidAlignmentLoss("infonce")
-    )
+        model.train(), CLASSES, features=taps_of(model).features, warmup=0, ramp=0,
+        objective=CentroidAlignmentLoss("infonce"),
+    )  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     history, learnt, aligned = [], set(), 0.0
     for _ in range(STEPS):

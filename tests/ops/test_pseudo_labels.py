@@ -384,7 +384,7 @@ _LOGITS, _FLOW = torch.zeros(2, 5, 3, 4), torch.zeros(2, 2, 7, 6)
         ),
         (
             _LOGITS[:, :0], (7, 6), None, None, ValueError,
-            "`logits` must have at least one of each of K, h, w; got K=0, h=3, w=4.",
+            "`logits` must have a size of at least 1 along K; got (2, 0, 3, 4).",
         ),
         (_LOGITS, (7, 0), None, None, ValueError, "`size` must be at least 1; got 0."),
         (

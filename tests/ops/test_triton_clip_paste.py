@@ -54,7 +54,7 @@ def test_what_is_not_given_is_not_made(flow, weights):
 
 
 @pytest.mark.parametrize(
-    "sizes", [(1, 1, 1, 1, 1), (1, 3, 2, 5, 256), (2, 1, 3, 4, 3), (1, 2, 1, 300, 4), (0, 2, 3, 4, 5), (2, 2, 0, 4, 5)]
+    "sizes", [(1, 1, 1, 1, 1), (1, 3, 2, 5, 256), (2, 1, 3, 4, 3), (1, 2, 1, 300, 4), (0, 2, 3, 4, 5)]
 )
 def test_odd_sizes(sizes):
     _assert_like_the_reference(*_case(sizes, flow=sizes[1] > 1))

@@ -84,7 +84,7 @@ def test_weights_may_have_a_dtype_of_their_own():
         assert_agree(*_both(given, [torch.tensor(1.5, device=DEVICE)]))
 
 
-@pytest.mark.parametrize("sizes", [(1, 2, 1, 17, 2, 300), (1, 256, 1, 2, 2, 9), (0, 3, 2, 2, 4, 4), (2, 3, 2, 2, 0, 4)])
+@pytest.mark.parametrize("sizes", [(1, 2, 1, 17, 2, 300), (1, 256, 1, 2, 2, 9), (0, 3, 2, 2, 4, 4)])
 def test_the_sum_of_odd_sizes(sizes):
     inputs, _ = _case(sizes)
     assert_agree(*_both(inputs, [torch.tensor(1.5, device=DEVICE)], reduction="sum"), atol=1e-4)
@@ -100,7 +100,7 @@ def test_the_sum_of_odd_sizes(sizes):
         (1, 2, 1, 17, 2, 300), (1, 2, 1, 9, 1, 128), (1, 1, 2, 9, 1, 129),  # as many columns as a program takes, more
         (1, 2, 1, 140, 1, 150),
         (1, 256, 1, 2, 2, 9), (1, 33, 1, 2, 2, 5), (2, 8, 2, 1, 3, 2), (2, 9, 2, 2, 3, 5),  # classes, in groups of 8
-        (0, 3, 2, 2, 4, 4), (2, 3, 2, 2, 0, 4),
+        (0, 3, 2, 2, 4, 4),
     ],
 )  # fmt: skip
 def test_odd_sizes(sizes):

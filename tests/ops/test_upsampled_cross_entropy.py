@@ -424,7 +424,7 @@ _CALLER = "upsampled_cross_entropy"
         (_Z[0], _Y, {}, ValueError, "`logits` must have shape (N, K, h, w); got (5, 3, 4)."),
         (
             _Z[:, :, :0], _Y, {}, ValueError,
-            "`logits` must have at least one of each of K, h, w; got K=5, h=0, w=4.",
+            "`logits` must have a size of at least 1 along h; got (2, 5, 0, 4).",
         ),
         (_Z, _Y[:1], {}, ValueError, "`labels` must have shape (N=2, H, W); got (1, 7, 6)."),
         (_Z, _Y.unsqueeze(1), {}, ValueError, "`labels` must have shape (N=2, H, W); got (2, 1, 7, 6)."),

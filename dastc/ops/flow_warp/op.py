@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dastc._core.precision import compute_dtype
 from dastc.ops._backend import current_device_of, use_triton
-from dastc.ops.flow_warp.reference import flow_warp_reference, sampling_grid, split_gradient
+from dastc.ops.flow_warp.reference import flow_warp_reference, sampling_grid, split_gradient, within
 
 _BILINEAR, _BORDER = 0, 1  # aten's codes for the interpolation and the padding
 
@@ -56,7 +56,8 @@ def flow_warp_backward_op(
     )
     # number by number: a tensor of both would be copied from the host, which waits
     to_dx, to_dy = (to_grid[..., i] * (2 / max(x.shape[-1 - i] - 1, 1)) for i in range(2))
-    to_flow = torch.stack((to_dx, to_dy), dim=1)
+    # a point that was held at the border may lie a rounding inside it
+    to_flow = torch.stack((to_dx, to_dy), dim=1).where(within(flow.to(dtype)), 0)
     if share is not None:
         to_flow = to_flow.where(share.unsqueeze(1) != 1, 0)
     return to_x.to(x.dtype).contiguous(), to_flow.to(flow.dtype).contiguous(), to_other.to(x.dtype).contiguous()
