@@ -1,6 +1,7 @@
 """Frames from a video file or a folder of pictures, one after the other, and back into a video file."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -19,7 +20,6 @@ from dastc.data.reader_errors import reading
 from dastc.data.unicode_names import as_on_disk
 from dastc.data.video_streams import (
     check_end,
-    check_whole,
     frame_count,
     need_av,
     open_video,
@@ -28,6 +28,7 @@ from dastc.data.video_streams import (
     url_of,
     video_stream,
     warn_of_oddities,
+    what_is_missing,
 )
 
 __all__ = ["VideoFrames", "VideoWriter"]
@@ -66,8 +67,8 @@ class VideoFrames:
     Raises:
         ValueError: If there is no such file or folder, or no picture or video in it; when reading, if a video is to be
             turned by other than quarter turns; after the last frame, if there was none.
-        RuntimeError: If the file cannot be read or was cut off, at once if its index shows it, else after its last
-            frame; if the library for it is not installed, or too old.
+        RuntimeError: If the file cannot be read; after its last frame, if it was cut off, of which it warns at once if
+            its index shows it; if the library for it is not installed, or too old.
 
     Source:
         Ours, on PyAV.
@@ -84,6 +85,7 @@ class VideoFrames:
         self.rate: Fraction | None = None
         self.total: int | None = None
         self.names: tuple[str, ...] | None = None
+        self._missing: str | None = None
         if self.path.is_dir():
             need_pillow("VideoFrames")
             self._pictures = pictures_of("VideoFrames", self.path)
@@ -91,7 +93,9 @@ class VideoFrames:
         elif self.path.exists():
             with open_video("VideoFrames", self.path) as container:
                 stream = video_stream("VideoFrames", container, self.path)
-                check_whole("VideoFrames", container, stream, self.path)
+                self._missing = what_is_missing("VideoFrames", container, stream, self.path)
+                if self._missing is not None:
+                    warnings.warn(self._missing, RuntimeWarning, stacklevel=2)
                 warn_of_oddities("VideoFrames", stream, self.path)
                 self.rate, self.total = stream.average_rate, frame_count(stream)
         else:
@@ -132,6 +136,8 @@ class VideoFrames:
                 yield TimedFrame(torch.from_numpy(upright("VideoFrames", frame, pixels, self.path)), float(begin))
             if not seen:
                 raise ValueError(f"VideoFrames: {self.path} must hold frames; got none.")
+            if self._missing is not None:  # now that what is there was given, and perhaps kept
+                raise RuntimeError(self._missing)
             check_end("VideoFrames", container, stream, self.path, seen=seen, end=end)
 
 

@@ -75,15 +75,16 @@ def frame_count(stream: Any) -> int | None:
     return min(int(stream.frames), shown) if shown > 0 else int(stream.frames)
 
 
-def check_whole(caller: str, container: Any, stream: Any, path: Path) -> None:
-    """Refuse a file that ends before the place where its own index says that frames are."""
+def what_is_missing(caller: str, container: Any, stream: Any, path: Path) -> str | None:
+    """Say so if a file ends before the place where its own index says that frames are."""
     places = [(entry.pos, entry.size) for entry in stream.index_entries]
     there = sum(start + size <= container.size for start, size in places)
-    if there < len(places):
-        raise RuntimeError(
-            f"{caller}: {path} must hold what its index names, {len(places)} frames or groups of them; got {there}, as "
-            f"it ends too early. {_CUT_OFF}"
-        )
+    if there == len(places):
+        return None
+    return (
+        f"{caller}: {path} must hold what its index names, {len(places)} frames or groups of them; got {there}, as it "
+        f"ends too early. {_CUT_OFF}"
+    )
 
 
 def check_end(caller: str, container: Any, stream: Any, path: Path, *, seen: int, end: float | None) -> None:

@@ -132,6 +132,7 @@ def test_what_is_no_video_is_refused(tmp_path):
         VideoFrames(tmp_path / "sound.wav")
 
 
+@pytest.mark.filterwarnings("ignore:.*It was cut off:RuntimeWarning")
 def test_a_video_that_is_cut_off_gives_its_frames_and_then_an_error_or_an_end(tmp_path):
     with av.open(str(tmp_path / "a.avi"), "w") as container:
         stream = container.add_stream("mjpeg", rate=5, width=48, height=32, pix_fmt="yuvj420p")

@@ -1,7 +1,9 @@
 """What a video file says of itself is followed, or refused, or warned of."""
 
+import re
 import struct
 import warnings
+from collections import deque
 from fractions import Fraction
 
 import numpy as np
@@ -121,10 +123,24 @@ def test_a_file_that_was_cut_off_is_an_error(tmp_path, name, codec, container, s
     assert len(list(VideoFrames(path))) == 40
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(
-        RuntimeError, match=rf"VideoFrames: .*{name} (must .* It was cut off: fetch it again|cannot be read)"
-    ):
-        list(VideoFrames(path))
+    message = rf"VideoFrames: .*{name} (must .* It was cut off: fetch it again|cannot be read)"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(RuntimeError, match=message):
+            list(VideoFrames(path))
+    assert all(re.search(message, str(warning.message)) for warning in said)
+
+
+def test_a_file_whose_index_shows_that_it_was_cut_off_warns_at_once_and_gives_what_is_there(tmp_path):
+    path = write(tmp_path / "a.mp4", noise(), codec="mpeg4", container={"movflags": "+faststart"})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(RuntimeWarning, match="must hold what its index names, 40 frames .* It was cut off"):
+        frames = VideoFrames(path)
+    kept = deque()
+    with pytest.raises(RuntimeError, match=r"a\.mp4 "):
+        kept.extend(frame.shape for frame in frames)
+    assert 10 < len(kept) < 40
 
 
 def test_a_video_that_was_trimmed_is_whole(tmp_path):
