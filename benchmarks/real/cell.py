@@ -84,10 +84,8 @@ def checkpoint_path(args, row):
 def train(args, data):
     """Train a row, from its checkpoint if there is one; return the model and the seconds of training."""
     recipe, optimizer = prepare(args)
-    path, settings = (
-        checkpoint_path(args, args.row),
-        {"steps": args.steps, "lr": args.lr, "pace": args.pace, "batch": BATCH},
-    )
+    path = checkpoint_path(args, args.row)
+    settings = {"steps": args.steps, "lr": args.lr, "pace": args.pace, "batch": BATCH}
     first, seconds = 0, 0.0
     if path.exists():
         state = load_checkpoint(path, recipe, optimizer=optimizer, about=settings)

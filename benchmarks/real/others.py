@@ -1,5 +1,6 @@
 """Parts of other published methods, as parts of one's own: what dastc's recipes are compared with."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -14,7 +15,7 @@ class Entropy(nn.Module):
 
     def __init__(self, num_classes: int, *, weight: float = 0.001) -> None:
         super().__init__()
-        self.largest = torch.tensor(float(num_classes)).log().item()
+        self.largest = math.log(num_classes)
         self.weight = weight
 
     def forward(self, passes: Mapping[str, Pass]) -> dict[str, Tensor]:
@@ -43,9 +44,9 @@ class FeatureDistance(nn.Module):
         self.features, self.weight, self.share = features, weight, share
         self.register_buffer("things", torch.tensor(things), persistent=False)
 
-    def train(self, mode: bool = True) -> "FeatureDistance":
+    def train(self, mode: bool = True) -> "FeatureDistance":  # noqa: ARG002
         """Change nothing: the pretrained backbone stays in evaluation mode."""
-        return super().train(mode and False)
+        return super().train(False)
 
     def forward(self, passes: Mapping[str, Pass]) -> dict[str, Tensor]:
         """Return the loss over the source; 0 where it shows no thing."""

@@ -38,8 +38,7 @@ class Recipe(nn.Module):
 
     The clock of a recipe are the changes of the student's weights, not its calls: the teacher, and the warm-up, move
     once after each ``optimizer.step()``, however many batches the gradients were accumulated over. The teacher starts
-    where the warm-up ends, as the student is then. They notice by
-    themselves; :meth:`update` moves them at once.
+    where the warm-up ends, as the student is then. They notice by themselves; :meth:`update` moves them at once.
 
     Args:
         model: The student: an image model, or a :class:`~dastc.models.VideoSegmenter`. It may be wrapped by

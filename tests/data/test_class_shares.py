@@ -1,7 +1,5 @@
 """What check() says of the classes: shares, classes that are nowhere, and labels that cannot be what was drawn."""
 
-import warnings
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -188,9 +186,3 @@ def test_a_long_table_is_cut():
     lines = table(shares)
     assert len(lines) == 42
     assert lines[-1] == "and 20 more, in `shares`"
-
-
-def test_warnings_are_not_needed(make):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        make([_areas(0, 1, 2)])

@@ -30,19 +30,25 @@ def sampling_grid(flow: Tensor) -> tuple[Tensor, Tensor]:
 def within(flow: Tensor) -> Tensor:
     """Return where flow (N, 2, H, W) points between the borders, for each axis: beyond, it moves nothing."""
     height, width = flow.shape[-2:]
-    x = flow[:, 0] + torch.arange(width, device=flow.device, dtype=flow.dtype)
-    y = flow[:, 1] + torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
+    x, y = _named(flow)
     return torch.stack(((x >= 0) & (x <= width - 1), (y >= 0) & (y <= height - 1)), dim=1)
 
 
 def _points(flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return column and row of what each pixel samples, within the picture, and whether the flow pointed there."""
     height, width = flow.shape[-2:]
-    x = flow[:, 0] + torch.arange(width, device=flow.device, dtype=flow.dtype)
-    y = flow[:, 1] + torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
+    x, y = _named(flow)
     valid = within(flow).all(dim=1)
     # the CPU's backward reads foreign memory at NaN and where a grid overflows; the border samples the same from here
     return x.nan_to_num(0).clamp(0, max(width - 1, 0)), y.nan_to_num(0).clamp(0, max(height - 1, 0)), valid
+
+
+def _named(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Return column and row that the flow of each pixel names, wherever that is."""
+    height, width = flow.shape[-2:]
+    x = flow[:, 0] + torch.arange(width, device=flow.device, dtype=flow.dtype)
+    y = flow[:, 1] + torch.arange(height, device=flow.device, dtype=flow.dtype)[:, None]
+    return x, y
 
 
 def _whole_pixels_copied(warped: Tensor, x: Tensor, flow: Tensor) -> Tensor:
