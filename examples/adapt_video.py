@@ -239,7 +239,7 @@ def make_recipe(method, model, space, args):
         fused = {} if preset == "default" else {"shallow": f"{prefix}stem"}
         # of so short a training, a quarter on the source alone; "released" has its own warm-up
         own = {"rare_classes": space.rare} if preset == "released" else {"warmup": args.steps // 4}
-        own |= {"ramp": args.steps // 4} if preset == "default" else {}
+        own |= {"ramp": args.steps // 4, "class_names": space.names} if preset == "default" else {}
         defaults |= {"preset": preset, **fused, **own, **aligned}
         return dastc_by_names(model, len(space.names), **(defaults | given))
     return RECIPES[name](model, len(space.names), **(defaults | given))

@@ -174,7 +174,7 @@ def make_recipe(args, model, space):
     ramp = min(600, args.steps // 4) if args.preset == "default" else None  # a short training must reach full weight
     return dastc_by_names(
         model, classes, without=left_out, adding=args.adding, preset=args.preset, features=features, shallow=shallow,
-        warmup=args.warmup, ramp=ramp, objective=objective, **common,
+        warmup=args.warmup, ramp=ramp, objective=objective, class_names=space.names, **common,
     )  # fmt: skip
 
 

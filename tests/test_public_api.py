@@ -17,7 +17,7 @@ FOLDERS = sorted(
 )
 PACKAGES = ["dastc", *(f"dastc.{name}" for name in FOLDERS)]
 NAMES = [(package, name) for package in PACKAGES for name in getattr(importlib.import_module(package), "__all__", ())]
-LIMIT = 110
+LIMIT = 112
 # constants and modules have no docstring of their own
 DOCUMENTED = [
     (package, name)

@@ -12,6 +12,7 @@ from dastc.adapt.recipes.dastc import dastc_parts
 from dastc.adapt.statistics import adapt_statistics
 from dastc.adapt.terms import Agreement, Alignment, Segmentation
 from dastc.adapt.views import Clean, Exchange, Hidden, Shared, View
+from dastc.labelling.alike import AlikeDomains, OnlyIfAlike
 from dastc.labelling.class_prior import ClassPrior
 from dastc.labelling.target_labels import TeacherLabels
 from dastc.labelling.teacher import Teacher
@@ -21,12 +22,14 @@ __all__ = [
     "DASTC",
     "TPS",
     "Agreement",
+    "AlikeDomains",
     "Alignment",
     "ClassPrior",
     "Clean",
     "Exchange",
     "Hidden",
     "MatchHistograms",
+    "OnlyIfAlike",
     "Oracle",
     "Pass",
     "Recipe",

@@ -203,6 +203,11 @@ class Recipe(nn.Module):
         """The model that labels the target, if there is one."""
         return self.labels.teacher if isinstance(self.labels, TeacherLabels) else None
 
+    @property
+    def decisions(self) -> list[str]:
+        """What parts have decided for themselves so far, and why, in sentences."""
+        return [found for part in self.modules() if (found := getattr(part, "decision", ""))]
+
     def get_extra_state(self) -> dict[str, int]:
         """Return how often the weights have changed, and whether they have since the last step."""
         return {"updates": self.updates, "pending": int(self._has_changed())}

@@ -104,8 +104,8 @@ class TeacherLabels(nn.Module):
         self.teacher.update()
 
     def see(self, source: Clip) -> None:
-        """Let a class prior count what the source shows: every step of training, in the warm-up too."""
-        if self.training and isinstance(self.adjust, ClassPrior) and source.labels is not None:
+        """Let what adjusts the logits count what the source shows: every step of training, in the warm-up too."""
+        if self.training and source.labels is not None and hasattr(self.adjust, "see"):
             self.adjust.see(source.labels)
 
     def forward(self, target: Clip, known: Tensor | None = None) -> Labelled:

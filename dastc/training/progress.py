@@ -1,5 +1,6 @@
-"""What a training shows while it runs: a bar, and TensorBoard's files."""
+"""What a training shows while it runs: a bar, what parts decide, and TensorBoard's files."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -10,6 +11,8 @@ from typing import Any
 from dastc.training.ranks import rank
 
 __all__ = ["Progress", "say"]
+
+_log = logging.getLogger("dastc")
 
 
 def say(text: str) -> None:
@@ -25,7 +28,7 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """Show how far a training is; of several ranks, the first one does.
+    """Show how far a training is, and what parts of it log; of several ranks, the first one does.
 
     Args:
         first: Steps that are done.
@@ -38,8 +41,13 @@ class Progress:
         self._shown: dict[str, str] = {}
         self._bar = _bar(first, steps, title)
         self._writer = None if tensorboard is None else _writer(tensorboard, first)
+        self._aloud, self._level = _Aloud(logging.INFO), _log.level
 
     def __enter__(self) -> "Progress":
+        self._level = _log.level
+        if not _log.isEnabledFor(logging.INFO):
+            _log.setLevel(logging.INFO)
+        _log.addHandler(self._aloud)
         return self
 
     def __exit__(
@@ -48,6 +56,8 @@ class Progress:
         for part in (self._bar, self._writer):
             if part is not None:
                 part.close()
+        _log.removeHandler(self._aloud)
+        _log.setLevel(self._level)
 
     def advance(self) -> None:
         """Count one step."""
@@ -62,6 +72,14 @@ class Progress:
         for name, value in values.items():
             if self._writer is not None:
                 self._writer.add_scalar(f"{group}/{name}", value, step)
+
+
+class _Aloud(logging.Handler):
+    """Say what is logged, unless the program around has handlers of its own that do."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            say(self.format(record))
 
 
 def _bar(first: int, steps: int, title: str) -> Any:

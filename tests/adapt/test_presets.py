@@ -14,6 +14,7 @@ from dastc.adapt import (
     Clean,
     Exchange,
     MatchHistograms,
+    OnlyIfAlike,
     Recipe,
     Segmentation,
     Shared,
@@ -132,8 +133,11 @@ def test_the_parts_of_the_default():
     assert [type(x) for x in parts["views"]] == [Clean, Exchange]
     assert [type(x) for x in parts["terms"]] == [Segmentation, Alignment]
     assert parts["views"][1].fusion.complementary
-    assert "prepare" not in parts  # nothing is taken for granted of what the target shows
-    assert parts["labels"].adjust is None
+    # nothing is taken for granted of what the target shows: both wait for one decision
+    prior, histograms = parts["labels"].adjust, parts["prepare"]
+    assert prior.domains is histograms.domains
+    assert not prior.domains.alike
+    assert (prior.part.grid, prior.part.zoom, prior.part.shift, histograms.part.grid) == ((8, 8), 1.5, 0.05, (3, 1))
     label, align = parts["labels"], parts["terms"][1]
     assert (label.cross_frame, label.weighting, label.threshold) == ("averaged", "share", 0.8)
     assert (label.teacher.decay, label.random is not None) == (0.999, True)  # slow, and labels are drawn
@@ -213,12 +217,15 @@ def test_the_arguments_of_a_preset_reach_their_parts(preset):
     assert (recipe.warmup, recipe.passes, recipe.seed, fusion.seed, recipe.preset) == (7, "together", 3, 3, preset)
     ignoring = [recipe, recipe.labels, *recipe.terms, align.aggregator, fusion]
     ignoring += [] if fusion.bank is None else [fusion.bank]
-    assert len(ignoring) == (7 if preset == "released" else 6)
+    if preset == "default":
+        ignoring += [recipe.labels.adjust.part, recipe.labels.adjust.domains.shares]
+    assert len(ignoring) == {"default": 8, "paper": 6, "released": 7}[preset]
     assert [x.ignore_index for x in ignoring] == [9] * len(ignoring)
     assert recipe.augment is same
     assert recipe.extra_repr().startswith(f"preset={preset!r}, num_classes=4, warmup=7, ramp=")
     assert DASTC(tiny(), K, preset=preset, **taken).warmup == (0 if preset == "released" else 600)
-    assert isinstance(DASTC(tiny(), K, preset=preset, **taken).prepare, MatchHistograms) == (preset == "released")
+    prepare = {"default": OnlyIfAlike, "paper": type(None), "released": MatchHistograms}[preset]
+    assert isinstance(DASTC(tiny(), K, preset=preset, **taken).prepare, prepare)
 
 
 def test_without_a_name_logits_are_aligned():

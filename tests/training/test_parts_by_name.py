@@ -3,18 +3,22 @@
 import pytest
 import torch
 
-from dastc.adapt import DASTC, Alignment, ClassPrior, MatchHistograms
+from torch import nn
+
+from dastc.adapt import DASTC, Alignment, ClassPrior, MatchHistograms, OnlyIfAlike
 from dastc.models import TinySegmenter
 from dastc.training.parts_by_name import ADDITIONS, PARTS, dastc_by_names
 
 
 def there(recipe):
     """Return the names of the parts that a recipe has."""
+    asking = [part.part for part in (recipe.labels.adjust, recipe.prepare) if isinstance(part, OnlyIfAlike)]
     found = {
         "align": any(isinstance(term, Alignment) for term in recipe.terms),
         "class_prior": isinstance(recipe.labels.adjust, ClassPrior),
         "histograms": isinstance(recipe.prepare, MatchHistograms),
     }
+    found |= {f"{type(part).__name__} if alike": not isinstance(part, nn.Identity) for part in asking}
     return {name for name, has in found.items() if has}
 
 
@@ -25,7 +29,8 @@ def made(*, without=(), adding=(), **options):
 
 @pytest.mark.parametrize("names", [(), *((name,) for name in PARTS), PARTS])
 def test_what_is_named_is_left_out_and_nothing_else(names):
-    assert there(made(without=names)) == {"align"} - set(names)
+    ours = {"align": "align", "class_prior": "ClassPrior if alike", "histograms": "MatchHistograms if alike"}
+    assert there(made(without=names)) == {ours[name] for name in PARTS if name not in names}
     assert there(made(without=names, preset="released")) == {"align", "histograms"} - set(names)
     assert isinstance(made(without=names), DASTC) is (not names)
 

@@ -13,6 +13,8 @@ from dastc.adapt.recipe import Recipe
 from dastc.adapt.terms import Alignment, Segmentation
 from dastc.adapt.views import Clean, Exchange, Shared
 from dastc.fusion import PatchBank, SequencePatchFusion, ShallowFeatureFusion
+from dastc.labelling.alike import AlikeDomains, OnlyIfAlike
+from dastc.labelling.class_prior import ClassPrior
 from dastc.labelling.target_labels import TeacherLabels
 from dastc.labelling.teacher import Teacher
 from dastc.losses import CentroidAlignmentLoss
@@ -53,6 +55,7 @@ class DASTC(Recipe):
             weight; ``None`` means the preset's: 600, and none of the others. Not a part of DA-STC.
         objective: What brings centroids together: any Module that takes those of the source and of the target;
             ``None`` means the preset's :class:`~dastc.losses.CentroidAlignmentLoss`.
+        class_names: Of the classes, for what the default says about the domains.
         augment: Changes the look of frames; ``None`` means :class:`~dastc.augment.PhotometricJitter`.
         passes: How views pass through the network; see :class:`Recipe`.
         seed: Seed of everything that is drawn.
@@ -93,6 +96,7 @@ class DASTC(Recipe):
         warmup: int | None = None,
         ramp: int | None = None,
         objective: nn.Module | None = None,
+        class_names: Sequence[str] = (),
         augment: Callable[[Tensor], Tensor] | None = None,
         passes: Passes = "each",
         seed: int = 0,
@@ -101,7 +105,7 @@ class DASTC(Recipe):
         common: dict[str, Any] = {"seed": seed, "ignore_index": ignore_index}
         parts = dastc_parts(
             model, num_classes, preset=preset, features=features, shallow=shallow, rare_classes=rare_classes,
-            objective=objective, **common,
+            objective=objective, class_names=class_names, **common,
         )  # fmt: skip
         parts |= {name: own for name, own in (("warmup", warmup), ("ramp", ramp)) if own is not None}
         super().__init__(model, num_classes, augment=augment, passes=passes, **common, **parts)
@@ -121,6 +125,7 @@ def dastc_parts(
     shallow: str | None = None,
     rare_classes: Sequence[int] = (),
     objective: nn.Module | None = None,
+    class_names: Sequence[str] = (),
     seed: int = 0,
     ignore_index: int = 255,
 ) -> dict[str, Any]:
@@ -134,6 +139,7 @@ def dastc_parts(
         shallow: What is fused.
         rare_classes: What is pasted more often.
         objective: What brings centroids together.
+        class_names: Of the classes.
         seed: Of what the parts draw.
         ignore_index: Label of the pixels that are ignored.
 
@@ -175,6 +181,9 @@ def dastc_parts(
     )
     if preset == "default":
         parts = _default(make, model, objective)
+        alike = AlikeDomains(num_classes, names=class_names, **ignored)
+        parts["prepare"] = OnlyIfAlike(MatchHistograms(grid=(3, 1)), alike)
+        parts["labels"].adjust = OnlyIfAlike(ClassPrior(num_classes, grid=(8, 8), zoom=1.5, shift=0.05, **ignored), alike)
     elif preset == "paper":
         parts = _paper(make, model, objective)
     else:
