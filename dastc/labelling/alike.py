@@ -1,10 +1,9 @@
 """Whether the target seems to show what the source shows, and parts that are used only if it does."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_between
@@ -36,6 +35,11 @@ class AlikeDomains(nn.Module):
         names: Of the classes, for what is logged.
         sync: Count over all ranks, if there are several.
         ignore_index: Label of the pixels that are ignored.
+
+    Attributes:
+        alike: Whether they are; ``False`` before it is decided.
+        why: A sentence, empty before it is decided.
+        found: The worst ``"class"``, its ``"ratio"``, and how far shares are ``"apart"``; empty before it is decided.
 
     Shape:
         - labels of ``see``: int64, ``(..., H, W)``.
@@ -79,6 +83,7 @@ class AlikeDomains(nn.Module):
         self.looks, self.most, self.apart, self.names = looks, most, apart, tuple(names)
         self.shares = ClassPrior(num_classes, strength=0, grid=(bands, 1), sync=sync, ignore_index=ignore_index)
         self.looked, self.alike, self.why = 0, False, ""
+        self.found: dict[str, float] = {}
 
     @property
     def decided(self) -> bool:
@@ -108,6 +113,7 @@ class AlikeDomains(nn.Module):
         ratio = ((of_target + _FLOOR) / (of_source + _FLOOR)).log().abs().exp()
         apart = float((shown - said).abs().sum(dim=0).mean() / 2)
         worst = int(ratio.argmax())
+        self.found = {"class": worst, "ratio": float(ratio[worst]), "apart": apart}
         self.alike = bool(ratio[worst] <= self.most and apart <= self.apart)
         if ratio[worst] > self.most:
             name = self.names[worst] if self.names else f"class {worst}"
@@ -116,19 +122,21 @@ class AlikeDomains(nn.Module):
                 f"{of_source[worst]:.1%} of the source"
             ).replace("%", " %")
         else:
+            things = "the same" if self.alike else "other"
             self.why = (
-                f"the target seems to show {'the same' if self.alike else 'other'} things: band by band of the picture, "
-                f"{apart:.0%} of the pixels would have to change their class"
+                f"the target seems to show {things} things: band by band of the picture, {apart:.0%} of the pixels "
+                "would have to change their class"
             ).replace("%", " %")
         _log.info("%s.", self.why)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what was decided, or how far the count is."""
-        return {"looked": self.looked, "alike": self.alike, "why": self.why}
+        return {"looked": self.looked, "alike": self.alike, "why": self.why, "found": self.found}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.looked, self.alike, self.why = int(state["looked"]), bool(state["alike"]), str(state["why"])
+        self.looked, self.alike = int(state["looked"]), bool(state["alike"])
+        self.why, self.found = str(state["why"]), dict(state["found"])
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments, and what was decided."""
@@ -180,8 +188,9 @@ class OnlyIfAlike(nn.Module):
     def see(self, labels: Tensor) -> None:
         """Let the part and the domains count what the source shows."""
         self.domains.see(labels)
-        if self._counts:
-            self.part.see(labels)
+        count: Callable[[Tensor], None] | None = getattr(self.part, "see", None)
+        if count is not None and self._may_count:
+            count(labels)
 
     @orchestrates
     def forward(self, changed: Any, *others: Any) -> Any:
@@ -190,13 +199,13 @@ class OnlyIfAlike(nn.Module):
             self.domains.hear(changed)
         if self.domains.alike:
             return self.part(changed, *others)
-        if self._counts:
-            self.part(changed, *others)  # to be ready
+        if hasattr(self.part, "see") and self._may_count:
+            self.part(changed, *others)  # it counts, to be ready
         return changed
 
     @property
-    def _counts(self) -> bool:
-        return hasattr(self.part, "see") and (self.domains.alike or not self.domains.decided)
+    def _may_count(self) -> bool:
+        return self.domains.alike or not self.domains.decided
 
     def extra_repr(self) -> str:
         """Show what was decided; the part and the domains show themselves."""

@@ -13,7 +13,6 @@ from dastc._core.random_state import RandomState
 from dastc.clip import Clip, check_clip
 from dastc.functional import confidence_weights, pseudo_labels
 from dastc.functional.confidence import Weighting
-from dastc.labelling.class_prior import ClassPrior
 from dastc.labelling.segment import segment
 from dastc.labelling.teacher import Teacher
 
@@ -105,8 +104,9 @@ class TeacherLabels(nn.Module):
 
     def see(self, source: Clip) -> None:
         """Let what adjusts the logits count what the source shows: every step of training, in the warm-up too."""
-        if self.training and source.labels is not None and hasattr(self.adjust, "see"):
-            self.adjust.see(source.labels)
+        see: Callable[[Tensor], None] | None = getattr(self.adjust, "see", None)
+        if self.training and source.labels is not None and see is not None:
+            see(source.labels)
 
     def forward(self, target: Clip, known: Tensor | None = None) -> Labelled:
         """Return the labelled target."""

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from torch import nn
 
 from dastc.adapt import DASTC, Alignment, ClassPrior, MatchHistograms, OnlyIfAlike

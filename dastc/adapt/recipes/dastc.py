@@ -33,11 +33,11 @@ class DASTC(Recipe):
     Three presets of the same parts. **default** takes nothing for granted of what the target shows: the clips of a step
     exchange patch sequences, and centroids are aligned over both fused clips. Its labels are drawn from what a slow
     teacher says, so that rare classes keep their share, and all that adapts grows to its weight over 600 changes of the
-    weights. **paper** is what the abstract of the
-    paper claims and nothing else: two fused domains that share patch sequences and shallow features, centroids over
-    space and time from all frames of a clip along the flow, intra-class alignment and inter-class separation.
-    **released** follows the authors' code with its defects corrected; it takes all labels of the teacher at full
-    weight, so start it from a model that another method has adapted, as the authors' code does.
+    weights. A class prior and matched histograms wait until :class:`AlikeDomains` has looked at the target. **paper**
+    is what the abstract of the paper claims and nothing else: two fused domains that share patch sequences and shallow
+    features, centroids over space and time from all frames of a clip along the flow, intra-class alignment and
+    inter-class separation. **released** follows the authors' code with its defects corrected; it takes all labels of
+    the teacher at full weight, so start it from a model that another method has adapted, as the authors' code does.
 
     To change a part, take :func:`dastc_parts`, change it, and hand the parts to :class:`Recipe`.
 
@@ -183,7 +183,8 @@ def dastc_parts(
         parts = _default(make, model, objective)
         alike = AlikeDomains(num_classes, names=class_names, **ignored)
         parts["prepare"] = OnlyIfAlike(MatchHistograms(grid=(3, 1)), alike)
-        parts["labels"].adjust = OnlyIfAlike(ClassPrior(num_classes, grid=(8, 8), zoom=1.5, shift=0.05, **ignored), alike)
+        prior = ClassPrior(num_classes, grid=(8, 8), zoom=1.5, shift=0.05, **ignored)
+        parts["labels"].adjust = OnlyIfAlike(prior, alike)
     elif preset == "paper":
         parts = _paper(make, model, objective)
     else:
