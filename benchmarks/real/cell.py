@@ -41,11 +41,12 @@ def main(argv=None):
     torch.set_num_threads(1)
     data = {name: packed(part, {"carla": args.carla, "camvid": args.camvid}, args.runs / "clips")
             for name, part in SHIFTS[args.shift].parts.items()}  # fmt: skip
-    model, seconds = train(args, data)
+    recipe, seconds = train(args, data)
+    model = recipe.model.eval()
     finish = ROWS[args.row].finish
     if finish:
         finish(model, batches(data["source"], 16), batches(Unlabelled(data["target"]), 16, shuffled=True))
-    write_json(result_path(args), result(args, model, data, seconds))
+    write_json(result_path(args), result(args, model, data, seconds) | {"decisions": recipe.decisions})
 
 
 def parse(argv):
@@ -82,7 +83,7 @@ def checkpoint_path(args, row):
 
 
 def train(args, data):
-    """Train a row, from its checkpoint if there is one; return the model and the seconds of training."""
+    """Train a row, from its checkpoint if there is one; return the recipe and the seconds of training."""
     recipe, optimizer = prepare(args)
     path = checkpoint_path(args, args.row)
     settings = {"steps": args.steps, "lr": args.lr, "pace": args.pace, "batch": BATCH}
@@ -99,7 +100,7 @@ def train(args, data):
                             about=settings | {"done": step + 1, "seconds": seconds})  # fmt: skip
             terms = " ".join(f"{name}={value.item():.3f}" for name, value in losses.items())
             print(f"{args.row} {args.seed}: step {step + 1}, {seconds:.0f} s, {terms}", flush=True)
-    return recipe.model.eval(), seconds
+    return recipe, seconds
 
 
 def prepare(args):

@@ -27,6 +27,8 @@ from dastc.labelling.teacher import Teacher
 from dastc.training.parts_by_name import ADDITIONS, dastc_by_names
 
 LAST = "backbone.features.17"  # of both backbones the last layer of the last stride
+# of the 600 steps: adaptation wants a source that has stopped teaching, which it has not after the source model's 600
+WARMUP = 300
 THINGS = tuple(CLASSES.index(name) for name in ("pole", "sign", "car", "pedestrian", "bicyclist"))
 
 
@@ -122,9 +124,10 @@ def daformer(model, num_classes, *, seed, ignore_index, masked=False):
 
 
 def dastc(**options):
-    """Return a row of DA-STC, which needs no warm-up: it starts from the source model."""
-    taps = {"features": "neck"} | ({"shallow": "shallow"} if "preset" in options else {})
-    return Row(partial(dastc_by_names, warmup=0, **taps, **options))
+    """Return a row of DA-STC, which goes on with the source for half of its steps; what was released adapts at once."""
+    own = {"warmup": 0 if options.get("preset") == "released" else WARMUP, "features": "neck"}
+    own |= {"shallow": "shallow"} if "preset" in options else {"ramp": WARMUP, "class_names": CLASSES}
+    return Row(partial(dastc_by_names, **own, **options))
 
 
 ROWS = {
