@@ -37,7 +37,7 @@ napoleon_custom_sections = ["Shape", "Source"]
 def write_api_pages(folder: Path) -> None:
     """Write a page for the root and for each public package, and an index; remove the pages of packages now gone."""
     folder.mkdir(parents=True, exist_ok=True)
-    inside = ("ops", "labelling")  # reached through dastc.functional and dastc.adapt
+    inside = ("ops", "labelling", "commands")  # reached through dastc.functional, dastc.adapt and the command line
     paths = sorted(path for path in (ROOT / "dastc").glob("[a-z]*/__init__.py") if path.parent.name not in inside)
     seen: set[int] = set()
     pages = {name: _page(name, seen) for name in ["dastc", *(f"dastc.{path.parent.name}" for path in paths)]}

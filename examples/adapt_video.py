@@ -14,15 +14,12 @@ import ast
 import inspect
 import re
 
-import numpy as np
 import torch
-from torch.utils.data import Dataset
 
-from dastc import stack_clips
 from dastc.adapt import DACS, DASTC, TPS, Oracle, SourceOnly, adapt_statistics, evaluate
-from dastc.data import CamVid, DISFlow, FlowCache, RareClassSampler, StreetClips, class_counts, to_rgb
-from dastc.functional import pseudo_labels
-from dastc.labelling.segment import segment
+from dastc.commands.panel import draw_panel
+from dastc.commands.score_table import scores_of, table
+from dastc.data import CamVid, DISFlow, FlowCache, RareClassSampler, StreetClips, class_counts
 from dastc.models import MultiScale, TinySegmenter, VideoSegmenter
 from dastc.training import StepBatches, fit, polynomial
 from dastc.training.command_line import add_run_arguments, names, positive, reported
@@ -30,9 +27,9 @@ from dastc.training.parts_by_name import dastc_by_names
 from dastc.training.progress import say
 from dastc.training.ranks import device_of
 from dastc.training.records import classes_of, commit, device_name, versions, write_json
+from dastc.training.remembered import Remembered
 from dastc.training.run_folder import claim
 from dastc.training.step_batches import in_order
-from dastc.viz import colourise, side_by_side
 
 RECIPES = {
     "source_only": SourceOnly, "dacs": DACS, "tps": TPS, "dastc": DASTC, "dastc_paper": DASTC, "dastc_released": DASTC,
@@ -45,21 +42,6 @@ SETTINGS = (
 )  # fmt: skip
 SCORED = {"val": 0, "test": 1}  # seeds of StreetClips; the test streets of seed 0 were seen while settings were chosen
 CAMVID_SOURCE, CAMVID_TARGET = ("0006R0", "0016E5", "Seq05VD"), ("0001TP",)  # day, dusk
-
-
-class Remembered(Dataset):
-    """Keep every clip that was asked for: the second epoch costs nothing."""
-
-    def __init__(self, clips: Dataset):
-        self.clips, self.seen = clips, {}
-
-    def __len__(self):
-        return len(self.clips)
-
-    def __getitem__(self, index):
-        if index not in self.seen:
-            self.seen[index] = self.clips[index]
-        return self.seen[index]
 
 
 def main(argv=None):
@@ -147,19 +129,15 @@ def run(args):
         model, seconds = train(method, args, source, target, scored, device)
         model, space = prepared_to_score(model, args, target, device), scored.clips.label_space
         scores = evaluate(model, in_order(scored, 4), len(space.names), device=device)
-        per_class = dict(zip(space.names, scores.iou.per_class.tolist(), strict=True))
-        models[method] = model
+        models[method.replace("_", " ")] = model
         results.append({
             "method": method, "data": args.data.partition(":")[0], "seed": args.seed, "steps": args.steps,
-            "miou": round(float(scores.iou.miou), 2),
-            "per_class": {name: None if np.isnan(value) else round(value, 2) for name, value in per_class.items()},
-            "consistency": None if np.isnan(scores.consistency) else round(scores.consistency, 2),
-            "seconds": round(seconds, 1), "device": device_name(device), "versions": versions(), "commit": commit(),
+            **scores_of(scores, space), "seconds": round(seconds, 1),
+            "device": device_name(device), "versions": versions(), "commit": commit(),
         })  # fmt: skip
         write_json(args.out / "result.json", results)
-    print_table(results)
-    panel(args.out / "panel.png", models, scored, device)
-    print(f"\nwritten to {args.out}: result.json, panel.png and a checkpoint for each method")
+    draw_panel(args.out / "panel.png", models, scored, scored.clips.label_space, device)
+    print(f"\n{table(results)}\n\nwritten to {args.out}: result.json, panel.png and a checkpoint for each method")
 
 
 def prepared_to_score(model, args, target, device):
@@ -262,30 +240,6 @@ def about(args, space):
     """Return what segment_video.py wants to know of a checkpoint."""
     model = {"path": "dastc.models:TinySegmenter", "arguments": {"norm": args.norm}, "video": args.video}
     return {"model": model, "classes": classes_of(space), "size": list(args.size)}
-
-
-@torch.no_grad()
-def panel(path, models, scored, device, rows=4):
-    """Draw frames, truth and what each model says, side by side."""
-    space, pictures = scored.clips.label_space, []
-    for index in np.linspace(0, len(scored) - 1, min(rows, len(scored))).round().astype(int):
-        clip = scored[int(index)]
-        truth, batch = clip.labels[-1], stack_clips([clip]).to(device)
-        last = [segment(model, batch)[:, -1] for model in models.values()]
-        said = [pseudo_labels(logits, tuple(truth.shape)).labels[0].cpu() for logits in last]
-        hidden = [labels.where(truth != space.ignore_index, space.ignore_index) for labels in said]
-        pictures.append([to_rgb(clip.frames[-1]), *(colourise(labels, space) for labels in (truth, *hidden))])
-    titles = ["frame", "truth", *(name.replace("_", " ") for name in models)]
-    side_by_side(pictures, titles=titles, path=path, space=space)
-
-
-def print_table(results):
-    names = list(results[0]["per_class"])
-    width = max(15, *(len(row["method"]) + 1 for row in results))
-    print("\n" + f"{'method':<{width}}{'mIoU':>6} " + "".join(f"{name[:6]:>7}" for name in names) + f"{'seconds':>9}")
-    for row in results:
-        values = "".join(f"{'-' if value is None else format(value, '.1f'):>7}" for value in row["per_class"].values())
-        print(f"{row['method']:<{width}}{row['miou']:>6.1f} {values}{row['seconds']:>9.0f}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1] / "dastc"
 LAYER = {
     "_core": 0, "clip": 0, "ops": 1, "functional": 2, "fusion": 3, "aggregation": 3, "losses": 3,
     "models": 3, "metrics": 3, "augment": 3, "data": 3, "viz": 3, "labelling": 4, "adapt": 5,
-    "diagnosis": 6, "training": 6,
+    "diagnosis": 6, "training": 6, "commands": 7,
 }  # fmt: skip
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT]
 

@@ -213,16 +213,19 @@ class ClipFiles(Dataset[Clip]):
             read_flow(flow)
             return Look()
         picture, read = self._read(image, labels)
-        return Look(picture.own, picture.turned, None if read is None else self._look_at(read))
+        seen = None if read is None or self._label_files is None else look_at(read, self.label_space, self._label_files)
+        return Look(picture.own, picture.turned, seen)
 
-    def _look_at(self, read: ReadLabels) -> LabelLook:
-        labels = read.labels.numpy()
-        ignored = int((labels == self.label_space.ignore_index).sum()) - sum(read.strange.values())
-        return LabelLook(
-            counted(labels, len(self.label_space.names)),
-            ignored,
-            read.strange,
-            read.file.lossy,
-            looks_smooth(read.file.ids) if self._label_files is not None and not self._label_files.prepare else False,
-            colours_in_use(read.file.ids, read.file.palette),
-        )
+
+def look_at(read: ReadLabels, space: LabelSpace, files: LabelFiles) -> LabelLook:
+    """Return what the report on a data set keeps of a label file."""
+    labels = read.labels.numpy()
+    ignored = int((labels == space.ignore_index).sum()) - sum(read.strange.values())
+    return LabelLook(
+        counted(labels, len(space.names)),
+        ignored,
+        read.strange,
+        read.file.lossy,
+        looks_smooth(read.file.ids) if not files.prepare else False,
+        colours_in_use(read.file.ids, read.file.palette),
+    )

@@ -115,7 +115,7 @@ class FolderClips(ClipFiles):
         super().__init__(
             clips,
             label_space=space,
-            label_files=_label_files(space, label_map, other_ids) if labels is not None else None,
+            label_files=label_files_of(space, label_map, other_ids) if labels is not None else None,
             size=size,
             missing=missing,
         )
@@ -167,7 +167,8 @@ def _find(name: str, root: Path, pattern: str) -> dict[Key, Path]:
     return found
 
 
-def _label_files(space: LabelSpace, label_map: Mapping[int, int] | None, other_ids: str) -> LabelFiles:
+def label_files_of(space: LabelSpace, label_map: Mapping[int, int] | None, other_ids: str) -> LabelFiles:
+    """Return how label files are read; see :class:`FolderClips`."""
     check_choice("FolderClips", "other_ids", other_ids, ("error", "ignore"))
     classes = len(space.names)
     labels = {label: label for label in range(classes)} if label_map is None else dict(label_map)

@@ -5,12 +5,14 @@ import ast
 import codecs
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 __all__ = ["add_run_arguments", "any_number", "mapping", "names", "positive", "reported"]
+
+_LONGEST = 600
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def reported(program: str, *also: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        sys.stderr.write(f"{program}: {error}\n")
+        sys.stderr.write(f"{program}: {_one_line(error)}\n")
         raise SystemExit(2) from error
     except FloatingPointError as error:
         sys.stderr.write(f"{program}: {error}\n")
@@ -36,24 +38,28 @@ def reported(program: str, *also: type[Exception]) -> Iterator[None]:
         raise SystemExit(130) from error
 
 
-def add_run_arguments(parser: Any, *, out: str, save_every: int) -> None:
+def _one_line(error: Exception) -> str:
+    said = " ".join(str(error).split())  # torch lists each weight that does not fit in a line of its own
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
+
+
+def add_run_arguments(parser: Any, *, out: str, save_every: int, rare: Callable[[str], str] = str) -> None:
     """Add the arguments that every training has, to a parser or a group of one.
 
     Args:
         parser: To which they are added.
         out: The folder of the run, if none is given.
         save_every: Steps between checkpoints, if not given.
+        rare: Makes the help of arguments that few need.
     """
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=rare("of all draws"))
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda ...; auto: the GPU if any")
+    parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help=f"of this run alone; {out}")
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or another one of torch; auto: the GPU if any"
-    )
-    parser.add_argument("--out", type=Path, default=Path(out), metavar="DIR", help="the folder of this run alone")
-    parser.add_argument(
-        "--save-every", type=positive, default=save_every, metavar="N", help="steps between checkpoints, and scores"
+        "--save-every", type=positive, default=save_every, metavar="N", help=rare("steps between checkpoints")
     )
     parser.add_argument("--resume", action="store_true", help="go on from what is in DIR, if there is something")
-    parser.add_argument("--overwrite", action="store_true", help="remove the run that is in DIR")
+    parser.add_argument("--overwrite", action="store_true", help=rare("remove the run that is in DIR"))
 
 
 def positive(text: str) -> int:

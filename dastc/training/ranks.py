@@ -31,7 +31,7 @@ def device_of(name: str) -> torch.device:
     if not name.startswith("cuda"):
         return _usable(name)
     if not torch.cuda.is_available():
-        raise ValueError(f"--device {name} needs a GPU that torch can use; torch.cuda.is_available() is False.")
+        raise ValueError(f"--device {name} needs a GPU that torch can use, and there is none; take auto or cpu.")
     index = os.environ.get("LOCAL_RANK", "0") if name == "cuda" else name.removeprefix("cuda:")
     return _usable(f"cuda:{index}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dastc.training.ranks import rank, together
 
-__all__ = ["claim"]
+__all__ = ["claim", "make_writable"]
 
 
 def claim(folder: str | Path, files: Sequence[str], *, resume: bool = False, overwrite: bool = False) -> None:
@@ -43,10 +43,18 @@ def claim(folder: str | Path, files: Sequence[str], *, resume: bool = False, ove
             _claim(Path(folder), files, resume, overwrite)
 
 
+def make_writable(folder: Path) -> None:
+    """Make a folder if need be, and refuse one that cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written to ({error.strerror}); choose another folder by --out.") from error
+
+
 def _claim(folder: Path, files: Sequence[str], resume: bool, overwrite: bool) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".writable").touch()
-    (folder / ".writable").unlink(missing_ok=True)  # better now than at the first checkpoint
+    make_writable(folder)  # better now than at the first checkpoint
     there = [name for name in files if (folder / name).exists()]
     if there and not (resume or overwrite):
         listed = ", ".join(there)
