@@ -189,9 +189,9 @@ def test_the_help_fits_a_screen_and_shows_an_example(command, capsys, monkeypatc
 
 def test_an_unknown_command_is_refused(capsys):
     with pytest.raises(SystemExit) as stopped:
-        main(["adpat"])
+        main(["adopt"])
     assert stopped.value.code == 2
-    assert "invalid choice: 'adpat'" in capsys.readouterr().err
+    assert "invalid choice: 'adopt'" in capsys.readouterr().err
 
 
 def test_python_m_dastc_is_the_command():
