@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dastc._core.checks import check_dtype, check_same_device, check_shape
+from dastc._core.checks import check_dtype, check_same_device, check_shape, check_tensor, check_whole
 
 __all__ = ["Clip", "check_clip", "map_clip", "stack_clips"]
 
@@ -48,6 +48,11 @@ class Clip(NamedTuple):
 
     def last(self, frames: int = 1) -> Clip:
         """Keep the last ``frames`` frames, and the flow between them."""
+        check_tensor("Clip.last", "frames", self.frames)
+        check_whole("Clip.last", "frames", frames)
+        if self.frames.dim() < 4:
+            rule = "have shape (..., T, C, H, W)"
+            raise ValueError(f"Clip.last: `clip.frames` must {rule}; got {tuple(self.frames.shape)}.")
         total = self.frames.shape[-4]
         if not 1 <= frames <= total:
             raise ValueError(f"Clip.last: `frames` must lie in [1, T={total}]; got {frames}.")
@@ -80,6 +85,8 @@ def stack_clips(clips: Sequence[Clip]) -> Clip:
         >>> stack_clips([Clip(torch.zeros(2, 3, 4, 6))] * 5).frames.shape
         torch.Size([5, 2, 3, 4, 6])
     """
+    if not isinstance(clips, Sequence) or not all(isinstance(clip, Clip) for clip in clips):
+        raise TypeError(f"stack_clips: `clips` must be a sequence of dastc.Clip; got {type(clips).__name__}.")
     if not clips:
         raise ValueError("stack_clips: `clips` must hold at least one clip; got none.")
     for name, values in zip(Clip._fields, zip(*clips, strict=True), strict=True):

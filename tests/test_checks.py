@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,10 +9,13 @@ from dastc._core.checks import (
     check_at_least,
     check_between,
     check_choice,
+    check_classes,
     check_dtype,
     check_grid,
     check_same_device,
     check_shape,
+    check_size,
+    check_whole,
 )
 from dastc._core.debug import debug_finite, debug_labels
 
@@ -156,3 +160,39 @@ def test_pictures_clips_and_class_sets_are_not_empty(shape, axes, empty):
 )
 def test_batches_and_the_flow_of_images_may_be_empty(shape, axes):
     assert tuple(check_shape("f", "x", torch.zeros(shape), axes).values()) == shape
+
+
+@pytest.mark.parametrize("value", ["3", None, [1], 1j, torch.zeros(2)])
+def test_what_is_no_number_is_named(value):
+    for check in (check_at_least, check_whole):
+        with _raises(TypeError, f"f: `a` must be a number; got {value!r}."):
+            check("f", "a", value, 1)
+    with _raises(TypeError, f"f: `a` must be a number; got {value!r}."):
+        check_between("f", "a", value, 0, 1)
+
+
+def test_whole_numbers():
+    for good in (1, np.int64(1), True):
+        check_whole("f", "a", good, 1)
+    for bad in (1.0, 2.5, float("nan"), np.float32(1)):
+        with _raises(ValueError, f"f: `a` must be a whole number; got {bad!r}."):
+            check_whole("f", "a", bad)
+    with _raises(ValueError, "f: `a` must be at least 1; got 0."):
+        check_whole("f", "a", 0, 1)
+
+
+def test_sizes_and_classes():
+    assert check_size("f", "s", torch.zeros(2, 3).shape) == (2, 3)
+    for bad in ((), (0, 3), (1.5, 2), (1, 2, 3), 5, "ab", None, ("a", 1)):
+        with _raises(ValueError, f"f: `s` must be (height, width), both at least 1; got {bad!r}."):
+            check_size("f", "s", bad)
+    check_classes("f", "c", [0, 2], 3, 255)
+    with _raises(TypeError, "f: `c` must be a sequence of labels; got 5."):
+        check_classes("f", "c", 5, 3, 255)
+    with _raises(TypeError, "f: `c` must be a number; got 'a'."):
+        check_classes("f", "c", ["a"], 3, 255)
+
+
+def test_what_is_no_tensor_has_no_dtype():
+    with _raises(TypeError, "f: `x` must be a tensor; got list."):
+        check_dtype("f", "x", [1.0], "float")

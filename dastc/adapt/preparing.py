@@ -3,7 +3,7 @@
 from torch import nn
 
 from dastc._core.checks import check_grid
-from dastc.clip import Clip
+from dastc.clip import Clip, check_clip
 from dastc.functional import match_histograms
 
 __all__ = ["MatchHistograms"]
@@ -38,6 +38,8 @@ class MatchHistograms(nn.Module):
 
     def forward(self, source: Clip, target: Clip) -> Clip:
         """Return the source, matched."""
+        for name, clip in {"source": source, "target": target}.items():
+            check_clip("MatchHistograms", name, clip)
         return source._replace(frames=match_histograms(source.frames, target.frames, grid=self.grid))
 
     def extra_repr(self) -> str:

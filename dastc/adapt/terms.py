@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least
+from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
 from dastc._core.compiling import left_eager, orchestrates
 from dastc.adapt.passes import Pass
 from dastc.adapt.steps import concatenated, segmentation_loss
@@ -42,6 +42,8 @@ class Segmentation(nn.Module):
     @left_eager
     def forward(self, passes: Mapping[str, Pass]) -> dict[str, Tensor]:
         """Return the losses."""
+        for name, one in passes.items():
+            _check_logits("Segmentation", name, one)
         return {
             name: one.weight * segmentation_loss(one.logits, one.clip, ignore_index=self.ignore_index)
             for name, one in passes.items()
@@ -121,6 +123,9 @@ class Alignment(nn.Module):
         chosen = [passes[name] for name in self.over if name in passes]
         if not chosen:
             return {}
+        for one in chosen:
+            _check_logits("Alignment", one.name, one)
+            check_shape("Alignment", f"{one.name}.logits", one.logits, "B T K h w", _known(chosen[0]))
         clip = concatenated([one.clip for one in chosen])
         if clip.labels is None:
             raise ValueError("Alignment: the clips of all views must be labelled; got None.")
@@ -188,6 +193,8 @@ class Agreement(nn.Module):
         if not all(name in passes for name in self.between):
             return {}
         first, second = (passes[name] for name in self.between)
+        for one in (first, second):
+            _check_logits("Agreement", one.name, one)
         if first.alike is None:
             raise ValueError(f"Agreement: view {first.name!r} must say where both contexts are `alike`; got None.")
         logits = (one.logits.flatten(0, 1) for one in (first, second))
@@ -196,3 +203,14 @@ class Agreement(nn.Module):
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
         return f"weight={self.weight}, between={self.between}"
+
+
+def _check_logits(caller: str, name: str, one: Pass) -> None:
+    batch, time = one.clip.frames.shape[:2]
+    check_shape(caller, f"{name}.logits", one.logits, "B T K h w", {"B": batch, "T": time})
+    check_dtype(caller, f"{name}.logits", one.logits, "float")
+    check_same_device(caller, {f"{name}.logits": one.logits, f"{name}.clip.frames": one.clip.frames})
+
+
+def _known(first: Pass) -> dict[str, int]:
+    return dict(zip("TKhw", first.logits.shape[1:], strict=True))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dastc._core.checks import check_at_least
 from dastc._core.compiling import left_eager, orchestrates
 from dastc._core.random_state import RandomState
-from dastc.clip import Clip
+from dastc.clip import Clip, check_clip
 from dastc.functional.appearance import hidden_blocks
 from dastc.fusion import SequencePatchFusion, ShallowFeatureFusion
 from dastc.fusion.clip_template import ClipTemplate
@@ -110,6 +110,7 @@ class Clean(nn.Module):
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:  # noqa: ARG002
         """Return the domain's clip."""
         clip = source if self.domain == "source" else target
+        check_clip("Clean", self.domain, clip)
         return [View(self.domain, clip, _everywhere(clip, self.domain == "source"), self.weight)]
 
     def extra_repr(self) -> str:
@@ -152,6 +153,7 @@ class Hidden(nn.Module):
     @orchestrates
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:  # noqa: ARG002
         """Return the target, partly hidden."""
+        check_clip("Hidden", "target", target)
         block = max(1, target.frames.shape[-2] // 6)
         hidden = hidden_blocks(target.frames, self.share, block=block, generator=self.random.generator)
         return [View("masked", target, _everywhere(target, False), self.weight, hidden=hidden)]
@@ -310,6 +312,8 @@ class Shared(nn.Module):
     @left_eager
     def forward(self, source: Clip, target: Clip, confidence: Tensor | None = None) -> list[View]:
         """Return the fused clips."""
+        check_clip("Shared", "source", source, labelled=True)
+        check_clip("Shared", "target", target, labelled=True)
         source_patches = self.source_template.swap(source)
         # the patches keep the confidence of their labels, by which they are chosen
         confident = target if confidence is None else target._replace(weights=confidence)

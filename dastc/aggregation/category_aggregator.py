@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
+from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape, check_tensor, check_whole
 from dastc._core.distributed import sum_over_ranks
 from dastc.functional import Centroids, centroids_from_sums, class_pool, resize_flow, resize_labels
 from dastc.functional.labels import warp_labels
@@ -97,7 +97,8 @@ class CategoryAggregator(nn.Module):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
-        check_at_least("CategoryAggregator", "num_classes", num_classes, 1)
+        check_whole("CategoryAggregator", "num_classes", num_classes, 1)
+        check_whole("CategoryAggregator", "ignore_index", ignore_index)
         check_at_least("CategoryAggregator", "min_mass", min_mass, 0)
         self.num_classes, self.agreement, self.confidence = num_classes, agreement, confidence
         self.temporal, self.persistence, self.min_mass = temporal, persistence, min_mass
@@ -136,11 +137,10 @@ class CategoryAggregator(nn.Module):
         return_weights: bool = False,
     ) -> Centroids | tuple[Centroids, AggregationWeights]:
         """Return the centroids, and on request the weights they were averaged with."""
-        if features.dim() == 4:  # images are clips of one frame
-            features, labels = rearrange(features, "b d h w -> b 1 d h w"), rearrange(labels, "b h w -> b 1 h w")
-            logits = None if logits is None else rearrange(logits, "b k h w -> b 1 k h w")
-            weights = None if weights is None else rearrange(weights, "b h w -> b 1 h w")
         sizes = self._check(features, labels, logits, weights, flow)
+        if features.dim() == 4:  # images are clips of one frame
+            features, labels = features.unsqueeze(1), labels.unsqueeze(1)
+            logits, weights = (None if x is None else x.unsqueeze(1) for x in (logits, weights))
         grid = (sizes["h"], sizes["w"])
         cells = resize_labels(labels, grid)
         space = _cell_weights(weights, cells, grid)
@@ -197,15 +197,17 @@ class CategoryAggregator(nn.Module):
         self, features: Tensor, labels: Tensor, logits: Tensor | None, weights: Tensor | None, flow: Tensor | None
     ) -> dict[str, int]:
         caller = "CategoryAggregator"
-        sizes = check_shape(caller, "features", features, "B T D h w")
+        check_tensor(caller, "features", features)
+        lead = "B" if features.dim() == 4 else "B T"
+        sizes = {"T": 1} | check_shape(caller, "features", features, f"{lead} D h w")
         check_dtype(caller, "features", features, "float")
-        full = check_shape(caller, "labels", labels, "B T H W", sizes)
+        full = check_shape(caller, "labels", labels, f"{lead} H W", sizes)
         check_dtype(caller, "labels", labels, "int64")
         if logits is not None:
-            check_shape(caller, "logits", logits, "B T K h' w'", sizes | {"K": self.num_classes})
+            check_shape(caller, "logits", logits, f"{lead} K h' w'", sizes | {"K": self.num_classes})
             check_dtype(caller, "logits", logits, "float")
         if weights is not None:
-            check_shape(caller, "weights", weights, "B T H W", full)
+            check_shape(caller, "weights", weights, f"{lead} H W", full)
             check_dtype(caller, "weights", weights, "float")
         if flow is not None:
             check_shape(caller, "flow", flow, "B T-1 2 H' W'", sizes | {"T-1": sizes["T"] - 1, "2": 2})

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dastc._core.buffers import make_room
-from dastc._core.checks import check_at_least, check_between, check_shape
+from dastc._core.checks import check_between, check_shape, check_whole
 from dastc.functional import Centroids
 
 __all__ = ["CategoryMemory"]
@@ -46,9 +46,9 @@ class CategoryMemory(nn.Module):
 
     def __init__(self, num_classes: int, dim: int | None = None, momentum: float = 0.9) -> None:
         super().__init__()
-        check_at_least("CategoryMemory", "num_classes", num_classes, 1)
+        check_whole("CategoryMemory", "num_classes", num_classes, 1)
         if dim is not None:
-            check_at_least("CategoryMemory", "dim", dim, 1)
+            check_whole("CategoryMemory", "dim", dim, 1)
         check_between("CategoryMemory", "momentum", momentum, 0, 1)
         self.num_classes, self.dim, self.momentum = num_classes, dim, momentum
         self.register_buffer("values", torch.zeros(num_classes, dim) if dim is not None else None)
@@ -57,6 +57,8 @@ class CategoryMemory(nn.Module):
     @torch.no_grad()
     def forward(self, centroids: Centroids) -> Centroids:
         """Take in what was seen, in training mode; return what is remembered."""
+        if not isinstance(centroids, Centroids):
+            raise TypeError(f"CategoryMemory: `centroids` must be Centroids; got {type(centroids).__name__}.")
         sizes = check_shape("CategoryMemory", "centroids.values", centroids.values, "K D", self._sizes())
         check_shape("CategoryMemory", "centroids.mass", centroids.mass, "K", sizes)
         if self._buffers["values"] is None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
+from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape, check_whole
 from dastc._core.distributed import batch_rand
 from dastc._core.random_state import RandomState
 
@@ -66,6 +66,7 @@ class PhotometricJitter(nn.Module):
         for name, value in {"contrast": contrast, "saturation": saturation, "balance": balance, "blur": blur}.items():
             check_between("PhotometricJitter", name, value, 0, 1)
         check_between("PhotometricJitter", "hue", hue, 0, 0.5)
+        check_whole("PhotometricJitter", "seed", seed)
         self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
         self.hue, self.balance, self.blur, self.seed = hue, balance, blur, seed
         self.random = RandomState(seed)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dastc._core.checks import check_between
-from dastc.augment.transforms import RandomTransform, check_size, resize_clip
+from dastc._core.checks import check_between, check_number, check_size, check_whole
+from dastc.augment.transforms import RandomTransform, resize_clip
 from dastc.clip import Clip, map_clip, stack_clips
 from dastc.functional.flow import flip_flow
 
@@ -42,6 +42,8 @@ class RandomScale(RandomTransform):
         self, low: float = 0.5, high: float = 2.0, *, smallest: tuple[int, int] | None = None, seed: int = 0
     ) -> None:
         super().__init__(seed)
+        check_number("RandomScale", "low", low)
+        check_number("RandomScale", "high", high)
         if not 0 < low <= high < float("inf"):
             raise ValueError(f"RandomScale: `low` and `high` must satisfy 0 < low <= high; got {low} and {high}.")
         self.low, self.high = low, high
@@ -139,6 +141,8 @@ class RandomCrop(RandomTransform):
     ) -> None:
         super().__init__(seed)
         self.size = check_size("RandomCrop", "size", size)
+        check_number("RandomCrop", "largest_share", largest_share)
+        check_whole("RandomCrop", "ignore_index", ignore_index)
         if not 0 < largest_share <= 1:
             raise ValueError(f"RandomCrop: `largest_share` must lie in (0, 1]; got {largest_share}.")
         self.largest_share, self.ignore_index = largest_share, ignore_index
@@ -152,6 +156,8 @@ class RandomCrop(RandomTransform):
             )
         if clip.labels is None and self.largest_share < 1:
             raise ValueError("RandomCrop: `clip.labels` must be given for `largest_share` below 1; got None.")
+        if len(clip.frames) == 0:
+            return map_clip(clip, lambda x: x[..., : self.size[0], : self.size[1]])
         return stack_clips([self._window(clip, index) for index in range(len(clip.frames))])
 
     def _window(self, clip: Clip, index: int) -> Clip:

@@ -6,16 +6,16 @@ from zlib import crc32
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
+from dastc._core.checks import check_size, check_whole
 from dastc._core.precision import compute_dtype
 from dastc._core.random_state import RandomState
 from dastc.clip import Clip, check_clip, map_clip
 from dastc.functional.labels import resize_labels
 from dastc.ops.resize_flow import resize_flow
 
-__all__ = ["ClipTransform", "OnFrames", "RandomTransform", "Resize", "check_size", "resize_clip"]
+__all__ = ["ClipTransform", "OnFrames", "RandomTransform", "Resize", "resize_clip"]
 
 
 class ClipTransform(ABC, nn.Module):
@@ -23,8 +23,9 @@ class ClipTransform(ABC, nn.Module):
 
     def forward(self, clip: Clip) -> Clip:
         """Return the changed clip, batched if ``clip`` is."""
-        single = isinstance(clip, Clip) and clip.frames.dim() == 4
-        batch = map_clip(clip, lambda x: x.unsqueeze(0)) if single else clip
+        single = isinstance(clip, Clip) and isinstance(clip.frames, Tensor) and clip.frames.dim() == 4
+        # what is no tensor is left for the check to name
+        batch = map_clip(clip, lambda x: x.unsqueeze(0) if isinstance(x, Tensor) else x) if single else clip
         check_clip(type(self).__name__, "clip", batch)
         changed = self._changed(batch)
         return map_clip(changed, lambda x: x.squeeze(0)) if single else changed
@@ -39,6 +40,7 @@ class RandomTransform(ClipTransform):
 
     def __init__(self, seed: int) -> None:
         super().__init__()
+        check_whole(type(self).__name__, "seed", seed)
         self.seed = seed
         # by its name: two transforms of one seed must not draw the same numbers
         self.random = RandomState(crc32(f"{type(self).__name__} {seed}".encode()))
@@ -111,6 +113,8 @@ class OnFrames(ClipTransform):
 
     def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
+        if not callable(change):
+            raise TypeError(f"OnFrames: `change` must be callable; got {type(change).__name__}.")
         self.change = change
 
     def _changed(self, clip: Clip) -> Clip:
@@ -133,10 +137,10 @@ def resize_clip(clip: Clip, size: tuple[int, int]) -> Clip:
         return clip
     flow, labels, weights = clip.flow, clip.labels, clip.weights
     if flow is not None:
-        flat = resize_flow(rearrange(flow, "b t xy h w -> (b t) xy h w"), size)
-        flow = rearrange(flat, "(b t) xy h w -> b t xy h w", b=len(flow))
+        flow = resize_flow(flow.flatten(0, 1), size).view(*flow.shape[:3], *size)  # there may be no clip at all
     if weights is not None:  # each from the same pixel as its label
-        pixels = torch.arange(weights[0, 0].numel(), device=weights.device).view(1, *weights.shape[-2:])
+        height, width = weights.shape[-2:]
+        pixels = torch.arange(height * width, device=weights.device).view(1, height, width)
         weights = weights.flatten(-2)[..., resize_labels(pixels, size)[0]]
     return Clip(
         _resized_frames(clip.frames, size), None if labels is None else resize_labels(labels, size), flow, weights
@@ -144,13 +148,6 @@ def resize_clip(clip: Clip, size: tuple[int, int]) -> Clip:
 
 
 def _resized_frames(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    flat = rearrange(frames, "b t c h w -> (b t) c h w").to(compute_dtype(frames))
+    flat = frames.flatten(0, 1).to(compute_dtype(frames))
     resized = F.interpolate(flat, size=size, mode="bilinear", align_corners=False, antialias=True)
-    return rearrange(resized.to(frames.dtype), "(b t) c h w -> b t c h w", t=frames.shape[1])
-
-
-def check_size(caller: str, name: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Check that a size is (height, width), in pixels."""
-    if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"{caller}: `{name}` must be (height, width), both at least 1; got {size}.")
-    return size[0], size[1]
+    return resized.to(frames.dtype).view(*frames.shape[:3], *size)

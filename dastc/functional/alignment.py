@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dastc._core.checks import check_at_least
+from dastc._core.checks import check_above, check_at_least, check_number, check_whole
 from dastc._core.precision import compute_dtype, without_autocast
 from dastc.functional.centroids import Centroids, check_centroids
 from dastc.ops.centroid_kernel import centroid_kernel
@@ -109,8 +109,7 @@ def infonce(source: Centroids | Tensor, target: Centroids | Tensor, *, temperatu
         True
     """
     source, target = check_centroids("infonce", source, target)
-    if not temperature > 0:
-        raise ValueError(f"infonce: `temperature` must be greater than 0; got {temperature}.")
+    check_above("infonce", "temperature", temperature, 0)
     similarity = _cosines(_unit(source), _unit(target)) / temperature  # (K, K)
     shared = source.present & target.present
     toward_target = similarity.masked_fill(~target.present, _very_negative(similarity))
@@ -206,7 +205,7 @@ def inter_class(source: Centroids | Tensor, target: Centroids | Tensor, *, dista
     """
     source, target = check_centroids("inter_class", source, target)
     _check_distance("inter_class", distance)
-    centres = F.normalize(_unit(source) + _unit(target), dim=1)
+    centres = _direction(_unit(source) + _unit(target))
     present = source.present | target.present
     pairs = (present[:, None] & present).triu(diagonal=1)
     # |a - b|^2 = 2 - 2 cos; the floor keeps the root's derivative finite for equal centres
@@ -218,6 +217,8 @@ def _kernel_blocks(
     caller: str, source: Centroids | Tensor, target: Centroids | Tensor, factor: float, count: int
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     source, target = check_centroids(caller, source, target)
+    check_above(caller, "factor", factor, 1)
+    check_whole(caller, "count", count, 1)
     present = source.present & target.present
     kernel = centroid_kernel(source.values, target.values, present, factor=factor, count=count)
     classes = present.shape[0]
@@ -226,10 +227,16 @@ def _kernel_blocks(
 
 def _unit(centroids: Centroids) -> Tensor:
     values = centroids.values.to(compute_dtype(centroids.values))
-    return F.normalize(values.where(centroids.present.unsqueeze(1), 0), dim=1)
+    return _direction(values.where(centroids.present.unsqueeze(1), 0))
+
+
+def _direction(rows: Tensor) -> Tensor:
+    # what is 0 has no direction, and gets no gradient: a normalised 0 has one of 1e12, made of rounding
+    return F.normalize(rows.where((rows != 0).any(dim=1, keepdim=True), 0), dim=1)
 
 
 def _check_distance(caller: str, distance: float) -> None:
+    check_number(caller, "distance", distance)
     if not 0 <= distance <= 2:
         raise ValueError(f"{caller}: `distance` is one of unit vectors and must lie in [0, 2]; got {distance}.")
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dastc._core.checks import check_at_least, check_between, check_dtype, check_grid, check_shape
+from dastc._core.checks import check_between, check_dtype, check_grid, check_same_device, check_shape, check_whole
 from dastc._core.distributed import batch_rand
 
 __all__ = ["hide_blocks", "match_histograms"]
@@ -42,7 +42,7 @@ def hide_blocks(frames: Tensor, share: float, *, block: int, generator: torch.Ge
 def hidden_blocks(frames: Tensor, share: float, *, block: int, generator: torch.Generator | None = None) -> Tensor:
     """Return which pixels :func:`hide_blocks` hides, (B, T, H, W), bool."""
     check_between("hide_blocks", "share", share, 0, 1)
-    check_at_least("hide_blocks", "block", block, 1)
+    check_whole("hide_blocks", "block", block, 1)
     batch, time, _, height, width = frames.shape
     hidden = batch_rand(batch, 1, -(-height // block), -(-width // block), generator=generator) < share
     hidden = hidden.to(frames.device, non_blocking=True)
@@ -87,6 +87,7 @@ def match_histograms(frames: Tensor, reference: Tensor, *, grid: tuple[int, int]
     of = check_shape("match_histograms", "reference", reference, "B T' C H' W'", known)
     check_dtype("match_histograms", "frames", frames, "float")
     check_dtype("match_histograms", "reference", reference, "float")
+    check_same_device("match_histograms", {"frames": frames, "reference": reference})
     check_grid("match_histograms", "grid", grid)
     frames, reference = frames.detach(), reference.detach()[:, -1:]
     rows, columns = (max(1, min(cells, sizes[axis], of[axis + "'"])) for cells, axis in zip(grid, "HW", strict=True))

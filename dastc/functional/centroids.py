@@ -51,6 +51,12 @@ def centroids_from_sums(sums: Tensor, mass: Tensor) -> Centroids:
         tensor([[2.],
                 [0.]])
     """
+    caller = "centroids_from_sums"
+    sizes = check_shape(caller, "mass", mass, "K")
+    check_shape(caller, "sums", sums, "K D'", sizes)
+    check_dtype(caller, "sums", sums, "float")
+    check_dtype(caller, "mass", mass, "float")
+    check_same_device(caller, {"sums": sums, "mass": mass})
     present = mass > 0
     values = (sums / mass.where(present, 1).unsqueeze(-1)).where(present.unsqueeze(-1), 0)
     return Centroids(values, mass.detach())
@@ -58,7 +64,7 @@ def centroids_from_sums(sums: Tensor, mass: Tensor) -> Centroids:
 
 def check_centroids(caller: str, source: Centroids | Tensor, target: Centroids | Tensor) -> tuple[Centroids, Centroids]:
     """Check that two centroid sets are of the same classes, width and device; a bare (K, D) has every class."""
-    left, right = (Centroids(x, _everything(x)) if isinstance(x, Tensor) else x for x in (source, target))
+    left, right = (_as_centroids(caller, name, x) for name, x in {"source": source, "target": target}.items())
     sizes = check_shape(caller, "source", left.values, "K D")
     check_shape(caller, "source.mass", left.mass, "K", sizes)
     check_shape(caller, "target", right.values, "K D", sizes)
@@ -66,8 +72,18 @@ def check_centroids(caller: str, source: Centroids | Tensor, target: Centroids |
     for name, x in {"source": left.values, "target": right.values}.items():
         check_dtype(caller, name, x, "float")
     check_same_device(caller, {"source": left.values, "target": right.values})
+    check_same_device(caller, {"source": left.values, "source.mass": left.mass})
+    check_same_device(caller, {"target": right.values, "target.mass": right.mass})
     common = torch.promote_types(left.values.dtype, right.values.dtype)  # torch's products want one dtype
     return left._replace(values=left.values.to(common)), right._replace(values=right.values.to(common))
+
+
+def _as_centroids(caller: str, name: str, x: Centroids | Tensor) -> Centroids:
+    if isinstance(x, Tensor):
+        return Centroids(x, _everything(x))
+    if not isinstance(x, Centroids):
+        raise TypeError(f"{caller}: `{name}` must be Centroids or a tensor; got {type(x).__name__}.")
+    return x
 
 
 def _everything(values: Tensor) -> Tensor:

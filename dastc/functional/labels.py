@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape
+from dastc._core.checks import check_between, check_dtype, check_same_device, check_shape, check_size, check_whole
 from dastc._core.distributed import batch_rand
 from dastc._core.precision import compute_dtype
 from dastc.ops.flow_warp.reference import sampling_grid
@@ -37,7 +37,7 @@ def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
                  [13, 15]]])
     """
     check_dtype("resize_labels", "labels", labels, "int64")
-    check_at_least("resize_labels", "size", min(size), 1)
+    size = check_size("resize_labels", "size", size)
     if labels.dim() < 3 or 0 in labels.shape[-2:]:
         raise ValueError(f"resize_labels: `labels` must have shape (..., H, W), none empty; got {tuple(labels.shape)}.")
     height, width = labels.shape[-2:]
@@ -80,6 +80,8 @@ def warp_labels(labels: Tensor, flow: Tensor, *, ignore_index: int = 255) -> Ten
     check_shape("warp_labels", "flow", flow, "N 2 H W", sizes | {"2": 2})
     check_dtype("warp_labels", "labels", labels, "int64")
     check_dtype("warp_labels", "flow", flow, "float")
+    check_whole("warp_labels", "ignore_index", ignore_index)
+    check_same_device("warp_labels", {"labels": labels, "flow": flow})
     height, width = sizes["H"], sizes["W"]
     flow = flow.to(compute_dtype(flow))  # half precision cannot count the columns
     _, valid = sampling_grid(flow)
@@ -110,6 +112,7 @@ def class_presence(labels: Tensor, num_classes: int) -> Tensor:
         tensor([[ True, False,  True]])
     """
     check_dtype("class_presence", "labels", labels, "int64")
+    check_whole("class_presence", "num_classes", num_classes, 1)
     rows = labels.reshape(len(labels), labels.numel() // max(len(labels), 1))
     rows = rows.where((rows >= 0) & (rows < num_classes), num_classes)
     seen = torch.zeros((len(labels), num_classes + 1), dtype=torch.bool, device=labels.device)

@@ -8,7 +8,7 @@ from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
 
 from dastc._core.buffers import make_room
-from dastc._core.checks import check_at_least, check_classes, check_shape
+from dastc._core.checks import check_classes, check_shape, check_whole
 from dastc._core.distributed import batch_rand, most_over_ranks
 from dastc.clip import Clip, check_clip
 from dastc.functional.labels import draw_classes
@@ -67,8 +67,8 @@ class PatchBank(nn.Module):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
-        check_at_least("PatchBank", "capacity", capacity, 1)
-        check_at_least("PatchBank", "min_pixels", min_pixels, 1)
+        check_whole("PatchBank", "capacity", capacity, 1)
+        check_whole("PatchBank", "min_pixels", min_pixels, 1)
         check_classes("PatchBank", "classes", classes, num_classes, ignore_index)
         if not classes:
             raise ValueError("PatchBank: `classes` must name at least one class; got [].")
@@ -104,6 +104,8 @@ class PatchBank(nn.Module):
         """Compose one static picture for each sample of a batch, of one patch of each of ``amount`` classes."""
         if not self.has_seen:
             raise ValueError("PatchBank.sample: `update` must come first; the bank has seen no clip.")
+        check_whole("PatchBank.sample", "amount", amount, 0)
+        check_whole("PatchBank.sample", "batch", batch, 0)
         known = (self.written > 0).expand(batch, -1)
         rank = batch_rand(*known.shape, generator=generator).to(known.device, non_blocking=True)
         chosen = draw_classes(known, amount, generator=generator) if amount else torch.zeros_like(known)

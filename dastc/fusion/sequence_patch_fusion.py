@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_between, check_classes, check_shape
+from dastc._core.checks import check_between, check_classes, check_number, check_shape, check_whole
 from dastc._core.distributed import batch_rand
 from dastc._core.labels import without_ignored
 from dastc._core.random_state import RandomState
@@ -114,12 +114,14 @@ class SequencePatchFusion(nn.Module):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
-        check_at_least("SequencePatchFusion", "num_classes", num_classes, 1)
+        check_whole("SequencePatchFusion", "num_classes", num_classes, 1)
+        check_whole("SequencePatchFusion", "seed", seed)
         check_between("SequencePatchFusion", "rare_probability", rare_probability, 0, 1)
         check_between("SequencePatchFusion", "threshold", threshold, 0, 1)
-        check_at_least("SequencePatchFusion", "bank_classes", bank_classes, 0)
+        check_whole("SequencePatchFusion", "bank_classes", bank_classes, 0)
         check_amount("classes", classes)
         check_amount("target_classes", target_classes)
+        check_number("SequencePatchFusion", "opacity", opacity)
         if not 0 < opacity <= 1:
             raise ValueError(f"SequencePatchFusion: `opacity` must lie in (0, 1]; got {opacity}.")
         check_classes("SequencePatchFusion", "rare_classes", rare_classes, num_classes, ignore_index)
@@ -238,7 +240,8 @@ class SequencePatchFusion(nn.Module):
 
 def check_amount(name: str, amount: float) -> None:
     """Check a share in (0, 1) or a count."""
-    if not amount > 0 or (amount >= 1 and amount != int(amount)):
+    check_number("SequencePatchFusion", name, amount)
+    if not amount > 0 or (amount >= 1 and amount % 1 != 0):
         raise ValueError(
             f"SequencePatchFusion: `{name}` must be a share in (0, 1) or a whole number >= 1; got {amount}."
         )

@@ -1,5 +1,6 @@
 """Blending of shallow features on the patches that two contexts share."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ class ShallowFeatureFusion(nn.Module):
 
     Raises:
         ValueError: If the shapes do not fit, the devices differ or ``alpha`` is out of range.
+        TypeError: If a tensor has the wrong kind of dtype.
 
     Source:
         The released code (docs/method.md#fusion-of-shallow-features); the average of the mask over each cell replaces
@@ -47,7 +49,10 @@ class ShallowFeatureFusion(nn.Module):
         sizes = check_shape("ShallowFeatureFusion", "features", features, "N D h w")
         check_dtype("ShallowFeatureFusion", "features", features, "float")
         check_shape("ShallowFeatureFusion", "context", context, "N D h w", sizes)
+        check_dtype("ShallowFeatureFusion", "context", context, "float")
         check_shape("ShallowFeatureFusion", "mask", mask, "N H W", sizes)
+        if mask.dtype != torch.bool:
+            check_dtype("ShallowFeatureFusion", "mask", mask, "float")
         check_same_device("ShallowFeatureFusion", {"features": features, "context": context, "mask": mask})
         share = F.adaptive_avg_pool2d(mask.to(features.dtype).unsqueeze(1), (sizes["h"], sizes["w"]))
         return features + self.alpha * share * (context - features)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_dtype, check_shape
+from dastc._core.checks import check_dtype, check_same_device, check_shape, check_tensor, check_whole
 from dastc._core.distributed import sum_over_ranks
 from dastc.functional import Centroids, centroids_from_sums, class_pool, resize_labels
 from dastc.losses.centroid_alignment import Align, CentroidAlignmentLoss
@@ -52,7 +52,8 @@ class CategoryAlignmentLoss(nn.Module):
         self, num_classes: int, *, align: Align | nn.Module = "infonce", sync: bool = True, ignore_index: int = 255
     ) -> None:
         super().__init__()
-        check_at_least("CategoryAlignmentLoss", "num_classes", num_classes, 1)
+        check_whole("CategoryAlignmentLoss", "num_classes", num_classes, 1)
+        check_whole("CategoryAlignmentLoss", "ignore_index", ignore_index)
         self.num_classes, self.sync, self.ignore_index = num_classes, sync, ignore_index
         self.objective = align if isinstance(align, nn.Module) else CentroidAlignmentLoss(align)
 
@@ -73,15 +74,21 @@ class CategoryAlignmentLoss(nn.Module):
         return loss
 
     def _centroids(self, domain: str, features: Tensor, labels: Tensor, weights: Tensor | None) -> Centroids:
-        caller, batch = "CategoryAlignmentLoss", "B T" if features.dim() == 5 else "N"
+        caller = "CategoryAlignmentLoss"
+        check_tensor(caller, f"{domain}_features", features)
+        batch = "B T" if features.dim() == 5 else "N"
         sizes = check_shape(caller, f"{domain}_features", features, f"{batch} D h w")
         full = check_shape(caller, f"{domain}_labels", labels, f"{batch} H W", sizes)
+        check_dtype(caller, f"{domain}_features", features, "float")
         check_dtype(caller, f"{domain}_labels", labels, "int64")
-        grid = (sizes["h"], sizes["w"])
-        cells = resize_labels(labels, grid)
         if weights is not None:
             check_shape(caller, f"{domain}_weights", weights, f"{batch} H W", full)
             check_dtype(caller, f"{domain}_weights", weights, "float")
+        given = {f"{domain}_features": features, f"{domain}_labels": labels, f"{domain}_weights": weights}
+        check_same_device(caller, given)
+        grid = (sizes["h"], sizes["w"])
+        cells = resize_labels(labels, grid)
+        if weights is not None:
             weights = F.adaptive_avg_pool2d(weights, grid)
         if batch == "B T":
             features, cells = (rearrange(x, "b t ... -> (b t) ...") for x in (features, cells))

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_between, check_choice
+from dastc._core.checks import check_above, check_at_least, check_between, check_choice, check_whole
 from dastc.functional import Centroids, cdd, infonce, margin, mmd
 
 __all__ = ["Align", "CentroidAlignmentLoss"]
@@ -54,13 +54,11 @@ class CentroidAlignmentLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("CentroidAlignmentLoss", "align", align, get_args(Align))
-        if not temperature > 0:
-            raise ValueError(f"CentroidAlignmentLoss: `temperature` must be greater than 0; got {temperature}.")
-        if not factor > 1:
-            raise ValueError(f"CentroidAlignmentLoss: `factor` must be greater than 1; got {factor}.")
+        check_above("CentroidAlignmentLoss", "temperature", temperature, 0)
+        check_above("CentroidAlignmentLoss", "factor", factor, 1)
         check_between("CentroidAlignmentLoss", "distance", distance, 0, 2)
         check_at_least("CentroidAlignmentLoss", "inter_weight", inter_weight, 0)
-        check_at_least("CentroidAlignmentLoss", "count", count, 1)
+        check_whole("CentroidAlignmentLoss", "count", count, 1)
         self.align, self.temperature, self.distance = align, temperature, distance
         self.inter_weight, self.factor, self.count = inter_weight, factor, count
 

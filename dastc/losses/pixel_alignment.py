@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
+from dastc._core.checks import check_above, check_dtype, check_same_device, check_shape, check_whole
 from dastc._core.precision import compute_dtype, without_autocast
 from dastc.functional import Centroids, upsampled_cross_entropy
 
@@ -53,9 +53,9 @@ class PixelAlignmentLoss(nn.Module):
         self, num_classes: int, *, temperature: float = 0.1, sync: bool = True, ignore_index: int = 255
     ) -> None:
         super().__init__()
-        check_at_least("PixelAlignmentLoss", "num_classes", num_classes, 1)
-        if not temperature > 0:
-            raise ValueError(f"PixelAlignmentLoss: `temperature` must be greater than 0; got {temperature}.")
+        check_whole("PixelAlignmentLoss", "num_classes", num_classes, 1)
+        check_whole("PixelAlignmentLoss", "ignore_index", ignore_index)
+        check_above("PixelAlignmentLoss", "temperature", temperature, 0)
         self.num_classes, self.temperature, self.sync, self.ignore_index = num_classes, temperature, sync, ignore_index
 
     def forward(
@@ -64,17 +64,28 @@ class PixelAlignmentLoss(nn.Module):
         """Return the loss."""
         caller = "PixelAlignmentLoss"
         sizes = check_shape(caller, "features", features, "N D h w") | {"K": self.num_classes}
+        if not isinstance(centroids, Centroids):
+            raise TypeError(f"{caller}: `centroids` must be Centroids; got {type(centroids).__name__}.")
         check_shape(caller, "centroids.values", centroids.values, "K D", sizes)
         check_shape(caller, "centroids.mass", centroids.mass, "K", sizes)
         check_dtype(caller, "features", features, "float")
-        check_same_device(caller, {"features": features, "centroids.values": centroids.values})
+        check_dtype(caller, "centroids.values", centroids.values, "float")
+        full = check_shape(caller, "labels", labels, "N H W", sizes)
+        check_dtype(caller, "labels", labels, "int64")
+        if weights is not None:
+            check_shape(caller, "weights", weights, "N H W", full)
+            check_dtype(caller, "weights", weights, "float")
+        given = {"features": features, "centroids.values": centroids.values, "centroids.mass": centroids.mass}
+        check_same_device(caller, given | {"labels": labels, "weights": weights})
         present, dtype = centroids.present, compute_dtype(features)
         counted = (labels >= 0) & (labels < self.num_classes) & (labels != self.ignore_index)
         known = counted & present[labels.where(counted, 0)]
         features = features.where(_reached(known, (sizes["h"], sizes["w"])).unsqueeze(1), 0)
         with without_autocast(features):
             rows = F.normalize(centroids.values.detach().to(dtype), dim=1) / self.temperature
-            near = F.conv2d(F.normalize(features.to(dtype), dim=1), rows[:, :, None, None])
+            # what is 0 has no direction, and gets no gradient: a normalised 0 has one of 1e12
+            directed = features.where((features != 0).any(dim=1, keepdim=True), 0)
+            near = F.conv2d(F.normalize(directed.to(dtype), dim=1), rows[:, :, None, None])
         near = near.where(present.view(1, -1, 1, 1), _NEVER)
         return upsampled_cross_entropy(near, labels.where(known, -1), weights=weights, ignore_index=-1, sync=self.sync)
 

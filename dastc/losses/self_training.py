@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from dastc._core.checks import check_between, check_choice
+from dastc._core.checks import check_between, check_choice, check_whole
 from dastc.functional import confidence_weights, upsampled_cross_entropy
 from dastc.functional.confidence import Weighting
 
@@ -45,6 +45,7 @@ class SelfTrainingLoss(nn.Module):
         super().__init__()
         check_choice("SelfTrainingLoss", "weighting", weighting, ("share", "confidence", "threshold", "none"))
         check_between("SelfTrainingLoss", "threshold", threshold, 0, 1)
+        check_whole("SelfTrainingLoss", "ignore_index", ignore_index)
         self.weighting, self.threshold, self.sync, self.ignore_index = weighting, threshold, sync, ignore_index
 
     def forward(self, logits: Tensor, labels: Tensor, confidence: Tensor | None = None) -> Tensor:

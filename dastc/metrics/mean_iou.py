@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
+from dastc._core.checks import check_dtype, check_same_device, check_shape, check_whole
 from dastc._core.debug import debug_finite, debug_labels
 
 __all__ = ["MeanIoU", "MeanIoUResult"]
@@ -84,7 +84,8 @@ class MeanIoU(nn.Module):
 
     def __init__(self, num_classes: int, *, ignore_index: int = 255, classes: Sequence[int] | None = None) -> None:
         super().__init__()
-        check_at_least("MeanIoU", "num_classes", num_classes, 1)
+        check_whole("MeanIoU", "num_classes", num_classes, 1)
+        check_whole("MeanIoU", "ignore_index", ignore_index)
         # nothing labelled with the ignored class is counted, so its IoU could only be 0
         counted = [label for label in range(num_classes) if label != ignore_index]
         chosen = tuple(counted if classes is None else classes)

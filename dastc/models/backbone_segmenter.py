@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_shape
+from dastc._core.checks import check_shape, check_whole
 
 __all__ = ["BackboneSegmenter"]
 
@@ -57,7 +57,8 @@ class BackboneSegmenter(nn.Module):
         self, backbone: nn.Module, num_classes: int, *, channels: Sequence[int] | None = None, width: int = 128
     ) -> None:
         super().__init__()
-        check_at_least("BackboneSegmenter", "num_classes", num_classes, 1)
+        check_whole("BackboneSegmenter", "num_classes", num_classes, 1)
+        check_whole("BackboneSegmenter", "width", width)
         if width < 8 or width % 8:
             raise ValueError(f"BackboneSegmenter: `width` must be a positive multiple of 8; got {width}.")
         self.channels = _known_channels(backbone) if channels is None else tuple(channels)

@@ -49,6 +49,8 @@ class FeatureTap:
     """
 
     def __init__(self, model: nn.Module, name: str, *, index: int | str | None = None) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"FeatureTap: `name` must be the dotted name of a submodule; got {name!r}.")
         inner = unwrapped(model)
         modules = dict(inner.named_modules()) | (dict(model.named_modules()) if inner is not model else {})
         if name == "":

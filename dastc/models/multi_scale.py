@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_dtype, check_shape
+from dastc._core.checks import check_dtype, check_number, check_shape
 from dastc.models.outputs import logits_of
 
 __all__ = ["MultiScale"]
@@ -43,6 +43,10 @@ class MultiScale(nn.Module):
 
     def __init__(self, image_model: nn.Module, scales: Sequence[float] = (1.0, 0.5)) -> None:
         super().__init__()
+        if not isinstance(scales, Sequence):
+            raise TypeError(f"MultiScale: `scales` must be a sequence of numbers; got {scales!r}.")
+        for scale in scales:
+            check_number("MultiScale", "scales", scale)
         self.image_model, self.scales = image_model, tuple(scales)
         if not self.scales or not min(self.scales) > 0:
             raise ValueError(f"MultiScale: `scales` must be numbers above 0, at least one; got {self.scales}.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from dastc._core.checks import check_at_least
+from dastc._core.checks import check_at_least, check_number
 
 __all__ = ["freeze", "parameter_groups"]
 
@@ -46,9 +46,12 @@ def parameter_groups(
         head, no decay 0.01 0.0 1
     """
     check_at_least("parameter_groups", "weight_decay", weight_decay, 0)
+    check_number("parameter_groups", "lr", lr)
     if not lr > 0:
         raise ValueError(f"parameter_groups: `lr` must be above 0; got {lr}.")
-    factors = factors or {}
+    factors = {} if factors is None else factors
+    if not isinstance(factors, Mapping):
+        raise TypeError(f"parameter_groups: `factors` must be a mapping of names to numbers; got {factors!r}.")
     names = [name for name, _ in model.named_parameters()]
     for pattern, factor in factors.items():
         check_at_least("parameter_groups", f"factors[{pattern!r}]", factor, 0)
@@ -100,6 +103,8 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
     """
     if isinstance(patterns, str):
         raise TypeError(f"freeze: `patterns` must be a sequence of names; got the single string {patterns!r}.")
+    if not isinstance(patterns, Iterable) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError(f"freeze: `patterns` must be a sequence of names; got {patterns!r}.")
     parameters, modules = dict(model.named_parameters()), dict(model.named_modules())
     for pattern in patterns:
         _check_fits("freeze", "patterns", pattern, (*parameters, *modules), model)

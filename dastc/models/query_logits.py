@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dastc._core.checks import check_dtype, check_shape
+from dastc._core.checks import check_dtype, check_same_device, check_shape
+from dastc._core.precision import without_autocast
 
 __all__ = ["query_logits"]
 
@@ -50,9 +51,10 @@ def query_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
     check_shape("query_logits", "mask_logits", mask_logits, "N Q h w", sizes)
     check_dtype("query_logits", "class_logits", class_logits, "float")
     check_dtype("query_logits", "mask_logits", mask_logits, "float")
+    check_same_device("query_logits", {"class_logits": class_logits, "mask_logits": mask_logits})
     wide = torch.promote_types(torch.promote_types(class_logits.dtype, mask_logits.dtype), torch.float32)
     # autocast would multiply in half precision, where small shares are 0 and their logarithm is not finite
-    with torch.autocast(mask_logits.device.type, enabled=False):
+    with without_autocast(mask_logits):
         classes = class_logits.to(wide).softmax(dim=-1)[..., :-1]
         covered = F.logsigmoid(mask_logits.to(wide))
         # relative to the query that covers a pixel best, so that nothing vanishes where no query reaches

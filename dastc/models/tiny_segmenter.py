@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_choice, check_shape
+from dastc._core.checks import check_choice, check_fits_weights, check_shape, check_whole
 
 __all__ = ["TinySegmenter"]
 
@@ -34,6 +34,7 @@ class TinySegmenter(nn.Module):
     Raises:
         ValueError: If ``num_classes`` < 1 or ``width`` is no positive multiple of 16, or ``norm``
             is unknown.
+        TypeError: If ``images`` are not of the dtype of the weights.
 
     Source:
         Ours.
@@ -45,7 +46,8 @@ class TinySegmenter(nn.Module):
 
     def __init__(self, num_classes: int, *, width: int = 32, norm: Norm = "group") -> None:
         super().__init__()
-        check_at_least("TinySegmenter", "num_classes", num_classes, 1)
+        check_whole("TinySegmenter", "num_classes", num_classes, 1)
+        check_whole("TinySegmenter", "width", width)
         if width < 16 or width % 16:
             raise ValueError(f"TinySegmenter: `width` must be a positive multiple of 16; got {width}.")
         check_choice("TinySegmenter", "norm", norm, get_args(Norm))
@@ -63,6 +65,7 @@ class TinySegmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits at a quarter of the input's resolution."""
         check_shape("TinySegmenter", "images", images, "N 3 H W", {"3": 3})
+        check_fits_weights("TinySegmenter", "images", images, self.head.weight)
         shallow = self.stem(images)
         middle = self.middle(shallow)
         deep = self.deep(middle)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_dtype, check_shape
+from dastc._core.checks import check_dtype, check_fits_weights, check_same_device, check_shape, check_whole
 from dastc._core.wrappers import unwrapped
 from dastc.functional import flow_warp, resize_flow
 from dastc.models.outputs import logits_of
@@ -37,7 +37,7 @@ class ScoreFusion(nn.Module):
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        check_at_least("ScoreFusion", "num_classes", num_classes, 1)
+        check_whole("ScoreFusion", "num_classes", num_classes, 1)
         self.num_classes = num_classes
         self.mix = nn.Conv2d(2 * num_classes, num_classes, kernel_size=1, bias=False)
         self.reset_parameters()
@@ -52,6 +52,8 @@ class ScoreFusion(nn.Module):
         """Return the fused logits."""
         sizes = check_shape("ScoreFusion", "current", current, "N K h w", {"K": self.num_classes})
         check_shape("ScoreFusion", "previous", previous, "N K h w", sizes)
+        for name, x in {"current": current, "previous": previous}.items():
+            check_fits_weights("ScoreFusion", name, x, self.mix.weight)
         fused: Tensor = self.mix(torch.cat((current, previous), dim=1))
         return fused
 
@@ -105,6 +107,8 @@ class VideoSegmenter(nn.Module):
         if flow is not None:
             known = sizes | {"T-1": time - 1, "2": 2}
             check_shape("VideoSegmenter", "flow", flow, "B T-1 2 H W", known)
+            check_dtype("VideoSegmenter", "flow", flow, "float")
+            check_same_device("VideoSegmenter", {"frames": frames, "flow": flow})
             past = torch.cat((past[:, :1], _along(flow, past[:, 1:], own[:, 1:].detach())), dim=1)
         fused: Tensor = self.fusion(own.flatten(0, 1), past.flatten(0, 1))
         return fused.view(own.shape)
@@ -151,8 +155,11 @@ class VideoStream:
     def __call__(self, frame: Tensor, flow: Tensor | None = None) -> Tensor:
         """Return the logits of the next frame."""
         sizes = check_shape("VideoStream", "frame", frame, "B C H W")
+        check_dtype("VideoStream", "frame", frame, "float")
         if flow is not None:
             check_shape("VideoStream", "flow", flow, "B 2 H W", sizes | {"2": 2})
+            check_dtype("VideoStream", "flow", flow, "float")
+            check_same_device("VideoStream", {"frame": frame, "flow": flow})
         network = unwrapped(self.model)  # one frame at a time is not what a wrapper was made for
         if not isinstance(network, VideoSegmenter):
             return logits_of(self.model(frame))

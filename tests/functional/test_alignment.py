@@ -406,8 +406,8 @@ _DISTANCE = "`distance` is one of unit vectors and must lie in [0, 2]; got"
 @pytest.mark.parametrize(
     ("loss", "options", "text"),
     [
-        (mmd, {"factor": 1.0}, "centroid_kernel: `factor` must be greater than 1; got 1.0."),
-        (cdd, {"count": 0}, "centroid_kernel: `count` must be at least 1; got 0."),
+        (mmd, {"factor": 1.0}, "mmd: `factor` must be greater than 1; got 1.0."),
+        (cdd, {"count": 0}, "cdd: `count` must be at least 1; got 0."),
         (infonce, {"temperature": 0.0}, "infonce: `temperature` must be greater than 0; got 0.0."),
         (infonce, {"temperature": float("nan")}, "infonce: `temperature` must be greater than 0; got nan."),
         (inter_class, {"distance": 2.5}, f"inter_class: {_DISTANCE} 2.5."),
@@ -419,3 +419,15 @@ _DISTANCE = "`distance` is one of unit vectors and must lie in [0, 2]; got"
 def test_options_out_of_range(loss, options, text):
     with _raises(ValueError, text):
         loss(_S, _S, **options)
+
+
+@pytest.mark.parametrize("loss", [infonce, margin, intra_class, inter_class])
+def test_a_centroid_of_length_0_has_no_direction_and_no_gradient(loss):
+    source = torch.randn(4, 3, dtype=torch.float64)
+    source[1] = 0
+    source.requires_grad_()
+    target = torch.ones(4, 3, dtype=torch.float64)
+    loss(source, target).backward()
+    assert (source.grad[1] == 0).all()
+    assert (source.grad[0] != 0).any()
+    assert source.grad.abs().max() < 1e3

@@ -74,7 +74,12 @@ _EMPTY = "`labels` must have shape (..., H, W), none empty; got "
     [
         (torch.zeros(2, 3).long(), (2, 2), ValueError, _EMPTY + "(2, 3)."),
         (torch.zeros(1, 0, 3).long(), (2, 2), ValueError, _EMPTY + "(1, 0, 3)."),
-        (torch.zeros(1, 2, 3).long(), (2, 0), ValueError, "`size` must be at least 1; got 0."),
+        (
+            torch.zeros(1, 2, 3).long(),
+            (2, 0),
+            ValueError,
+            "`size` must be (height, width), both at least 1; got (2, 0).",
+        ),
         (torch.zeros(1, 2, 3), (2, 2), TypeError, "`labels` must be of dtype int64; got torch.float32."),
     ],
 )
