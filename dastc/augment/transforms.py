@@ -148,6 +148,8 @@ def resize_clip(clip: Clip, size: tuple[int, int]) -> Clip:
 
 
 def _resized_frames(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    if frames.numel() == 0:
+        return frames.new_empty((*frames.shape[:3], *size))
     flat = frames.flatten(0, 1).to(compute_dtype(frames))
     resized = F.interpolate(flat, size=size, mode="bilinear", align_corners=False, antialias=True)
     return resized.to(frames.dtype).view(*frames.shape[:3], *size)

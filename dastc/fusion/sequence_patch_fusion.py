@@ -114,6 +114,8 @@ class SequencePatchFusion(nn.Module):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
+        if bank is not None and not isinstance(bank, PatchBank):
+            raise TypeError(f"SequencePatchFusion: `bank` must be a PatchBank; got {type(bank).__name__}.")
         check_whole("SequencePatchFusion", "num_classes", num_classes, 1)
         check_whole("SequencePatchFusion", "seed", seed)
         check_between("SequencePatchFusion", "rare_probability", rare_probability, 0, 1)

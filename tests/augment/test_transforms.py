@@ -325,3 +325,12 @@ CLIP = Clip(torch.zeros(2, 3, 4, 6), torch.zeros(2, 4, 6).long(), torch.zeros(1,
 def test_bad_arguments_are_named(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
+
+
+def test_a_batch_of_no_clip_is_resized_and_cropped():
+    clip = Clip(
+        torch.zeros(0, 2, 3, 4, 6), torch.zeros(0, 2, 4, 6).long(), torch.zeros(0, 1, 2, 4, 6), torch.zeros(0, 2, 4, 6)
+    )
+    for transform in (Resize((2, 3)), RandomCrop((2, 3))):
+        shapes = [tuple(x.shape) for x in transform(clip)]
+        assert shapes == [(0, 2, 3, 2, 3), (0, 2, 2, 3), (0, 1, 2, 2, 3), (0, 2, 2, 3)]
