@@ -27,7 +27,10 @@ from dastc.training.step_batches import in_order
 
 __all__ = ["Data", "data_of", "export", "main", "on_device", "optimizer_of", "train"]
 
-_FILES = ("last.pt", "best.pt", "scores.jsonl", "label_free.jsonl", "class_counts.npy", "tensorboard")
+_FILES = (
+    "last.pt", "best.pt", "teacher.pt", "student.pt", "scores.jsonl", "label_free.jsonl", "class_counts.npy",
+    "tensorboard",
+)  # fmt: skip
 # what may differ when a run goes on
 _FREE = (
     "out", "resume", "overwrite", "device", "workers", "save_every", "no_check", "skip_broken", "source", "target",
@@ -60,7 +63,8 @@ def data_of(args: argparse.Namespace, device: torch.device) -> Data:
     """Claim the folder of the run, and return its clips: checked, with flow."""
     _check_together(args)
     _check_classes(args)
-    claim(args.out, _FILES, resume=args.resume, overwrite=args.overwrite)
+    files = [*_FILES, *sorted(path.name for path in args.out.glob("step_*.pt"))]
+    claim(args.out, files, resume=args.resume, overwrite=args.overwrite)
     source, target, scored = (clips_of(args, name) for name in ("source", "target", "scored"))
     with together():
         if not args.no_check and rank() == 0:

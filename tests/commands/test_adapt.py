@@ -45,6 +45,8 @@ def test_from_pictures_to_a_video_that_stays_a_file(adapted, tmp_path, capsys):
     assert same(state(tmp_path / "teacher.pt"), teacher)
     TinySegmenter(2).load_state_dict(state(tmp_path / "teacher.pt"))
     assert "aligning neck" in capsys.readouterr().out
+    main(adapted(tmp_path, "--overwrite", "--steps", 1, "--no-check", "--method", "source_only"))
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_interrupted_it_says_how_to_go_on_and_ends_with_the_same_weights(adapted, tmp_path, monkeypatch, capsys):
