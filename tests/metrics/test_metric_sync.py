@@ -1,5 +1,6 @@
+"""What several ranks count is held against one process in tests/benchmarks/test_ranks.py."""
+
 import torch
-import torch.distributed as dist
 
 from dastc.metrics import MeanIoU, TemporalConsistency
 
@@ -13,27 +14,6 @@ def _fill(miou, steady, rank):
     clips, labels = _data(rank)
     miou.update(clips[:2, 0], labels)
     steady.update(clips)
-
-
-def _rank(rank, folder):
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    miou, steady = MeanIoU(4), TemporalConsistency()
-    _fill(miou, steady, rank)
-    miou.sync()
-    steady.sync()
-    torch.save((miou.confusion, steady.counts), f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_ranks_equal_one_process(tmp_path):
-    torch.multiprocessing.spawn(_rank, (str(tmp_path),), nprocs=2)
-    miou, steady = MeanIoU(4), TemporalConsistency()
-    for rank in range(2):
-        _fill(miou, steady, rank)
-    for rank in range(2):
-        confusion, counts = torch.load(tmp_path / f"{rank}.pt")
-        assert torch.equal(confusion, miou.confusion)
-        assert torch.equal(counts, steady.counts)
 
 
 def test_without_a_process_group_nothing_happens():
