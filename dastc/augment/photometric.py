@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from dastc._core.checks import check_at_least, check_between, check_dtype, check_shape, check_whole
+from dastc._core.compiling import left_eager
 from dastc._core.distributed import batch_rand
 from dastc._core.random_state import RandomState
 
@@ -15,6 +17,8 @@ __all__ = ["PhotometricJitter"]
 
 _GREY = (0.299, 0.587, 0.114)
 _MAX_SIGMA = 1.15
+_REACH = 3  # pixels to each side of the blur's kernel
+Array = npt.NDArray[np.float64]
 
 
 class PhotometricJitter(nn.Module):
@@ -84,35 +88,39 @@ class PhotometricJitter(nn.Module):
         check_dtype("PhotometricJitter", "frames", frames, "float")
         if not self.training:
             return frames
-        # drawn on the CPU: the same changes on every device
-        draws = batch_rand(sizes["B"], 9, generator=self.random.generator).to(frames.device, non_blocking=True)
-        matrix, shift = self._colour(draws)
-        coloured = torch.einsum("bij,btjhw->btihw", matrix.to(frames.dtype), frames)
-        return self._blurred(coloured + shift.to(frames.dtype).view(-1, 1, 1, 1, 1), draws)
+        numbers = self._drawn(sizes["B"]).to(frames, non_blocking=True)
+        # (B, 17) to (B * T, 17): a frame is changed as its clip is
+        numbers = numbers.unsqueeze(1).expand(-1, sizes["T"], -1).flatten(0, 1)
+        flat = frames.flatten(0, 1).flatten(2)
+        coloured = torch.baddbmm(numbers[:, 9].view(-1, 1, 1), numbers[:, :9].view(-1, 3, 3), flat)
+        return self._blurred(coloured.view(frames.shape), numbers[:, 10:])
 
-    def _colour(self, draws: Tensor) -> tuple[Tensor, Tensor]:
-        shift, contrast, saturation, hue, *balance = (2 * draws[:, :7] - 1).unbind(dim=1)  # each in [-1, 1)
-        grey = torch.tensor(_GREY, device=draws.device).expand(3, 3)
-        identity = torch.eye(3, device=draws.device)
-        amount = (1 + self.saturation * saturation).view(-1, 1, 1)
-        colour = amount * _rotation(2 * math.pi * self.hue * hue) + (1 - amount) * grey
-        gain = 1 + self.balance * torch.stack(balance, dim=1)  # (B, 3)
-        scale = (1 + self.contrast * contrast).view(-1, 1) * gain
-        return (scale.unsqueeze(-1) * identity) @ colour, self.brightness * shift
+    @left_eager
+    def _drawn(self, batch: int) -> Tensor:
+        """Return numbers (B, 17) of the CPU: a matrix of colours in 9, a shift, a kernel of 7 taps.
 
-    def _blurred(self, frames: Tensor, draws: Tensor) -> Tensor:
-        time, channels, height, width = frames.shape[1:]
-        if min(height, width) < 4 or self.blur == 0 or len(frames) == 0:
+        They are drawn and worked out there: the same on every device, and without a launch for each little product.
+        """
+        draws = batch_rand(batch, 9, generator=self.random.generator).double().numpy()
+        shift, contrast, saturation, hue, *balance = 2 * draws[:, :7].T - 1  # each in [-1, 1)
+        amount = (1 + self.saturation * saturation)[:, None, None]
+        colour = amount * _rotation(2 * math.pi * self.hue * hue) + (1 - amount) * np.array(_GREY)
+        gain = 1 + self.balance * np.stack(balance, axis=1)  # (B, 3)
+        colour = ((1 + self.contrast * contrast)[:, None] * gain)[:, :, None] * colour
+        sigma = np.where(draws[:, 8] < self.blur, draws[:, 7] * _MAX_SIGMA, 0).clip(min=1e-3)
+        kernel = np.exp(-0.5 * (np.arange(-_REACH, _REACH + 1) / sigma[:, None]) ** 2)
+        kernel /= kernel.sum(axis=1, keepdims=True)
+        return torch.from_numpy(np.concatenate((colour.reshape(batch, 9), self.brightness * shift[:, None], kernel), 1))
+
+    def _blurred(self, frames: Tensor, kernel: Tensor) -> Tensor:
+        channels, height, width = frames.shape[2:]
+        if min(height, width) <= _REACH or self.blur == 0 or len(frames) == 0:
             return frames  # nothing to blur, or less than the kernel's reach
-        sigma = (draws[:, 7] * _MAX_SIGMA).where(draws[:, 8] < self.blur, 0).clamp(min=1e-3)
-        reach = torch.arange(-3, 4, device=frames.device)
-        kernel = torch.exp(-0.5 * (reach / sigma.unsqueeze(1)).square())
-        kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(frames.dtype)
-        kernel = repeat(kernel, "b k -> (b t c) k", t=time, c=channels)
-        flat = F.pad(rearrange(frames, "b t c h w -> 1 (b t c) h w"), (3, 3, 3, 3), mode="replicate")
-        flat = F.conv2d(flat, rearrange(kernel, "n k -> n 1 k 1"), groups=len(kernel))
-        flat = F.conv2d(flat, rearrange(kernel, "n k -> n 1 1 k"), groups=len(kernel))
-        return rearrange(flat, "1 (b t c) h w -> b t c h w", t=time, c=channels)
+        kernel = kernel.unsqueeze(1).expand(-1, channels, -1).flatten(0, 1)
+        flat = F.pad(frames.reshape(1, -1, height, width), (_REACH, _REACH, _REACH, _REACH), mode="replicate")
+        flat = F.conv2d(flat, kernel.view(-1, 1, 2 * _REACH + 1, 1), groups=len(kernel))
+        flat = F.conv2d(flat, kernel.view(-1, 1, 1, 2 * _REACH + 1), groups=len(kernel))
+        return flat.view(frames.shape)
 
     def extra_repr(self) -> str:
         """Show the constructor's arguments."""
@@ -122,11 +130,9 @@ class PhotometricJitter(nn.Module):
         )
 
 
-def _rotation(angle: Tensor) -> Tensor:
+def _rotation(angle: Array) -> Array:
     """Return rotations (B, 3, 3) about the grey axis, by Rodrigues' formula."""
-    cos, sin = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
-    third = 1 / 3
-    outer = torch.full((3, 3), third, device=angle.device)
-    cross = third**0.5 * torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device)
-    rotation: Tensor = cos * torch.eye(3, device=angle.device) + sin * cross + (1 - cos) * outer
+    cos, sin = (x(angle)[:, None, None] for x in (np.cos, np.sin))
+    cross = 3**-0.5 * np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    rotation: Array = cos * np.eye(3) + sin * cross + (1 - cos) / 3
     return rotation
