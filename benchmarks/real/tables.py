@@ -27,7 +27,17 @@ def table(folder, order=()):
               *(OTHERS[name] for name in others)]  # fmt: skip
     lines = [cells(rows, name, classes, others) for name in by_method(rows)]
     body = "\n".join(f"| {' | '.join(line)} |" for line in (titles, ["---"] * len(titles), *lines))
-    return f"Shift {rows[0]['shift']}, {rows[0]['network']}\n\n{body}\n\n{made_with(rows)}"
+    said = "".join(f"- {line}\n" for line in decisions(rows))
+    return f"Shift {rows[0]['shift']}, {rows[0]['network']}\n\n{body}\n\n{said}\n{made_with(rows)}"
+
+
+def decisions(rows):
+    """Return what recipes have decided for themselves, row by row and seed by seed."""
+    return [
+        f"{row['method']}, seed {row['seed']}: {one}."
+        for row in rows if row["method"] == "dastc"
+        for one in row.get("decisions", [])
+    ]  # fmt: skip
 
 
 def read(folder, order=()):

@@ -50,7 +50,8 @@ class Recipe(nn.Module):
         terms: What is minimised: Modules called with the passes by name that return named losses. In the warm-up only
             the first counts. ``None`` means :class:`Segmentation`.
         labels: Labels the target; ``None`` for a recipe that does not look at it.
-        prepare: Changes the source clip, called with both clips, such as :class:`MatchHistograms`.
+        prepare: Changes the source clip, called with both clips, such as :class:`MatchHistograms`. The source's clip
+            has the frames that are trained on.
         warmup: Changes of the weights during which the clean source alone is trained on: a teacher that knows nothing
             yet labels badly, and is believed.
         ramp: Changes of the weights after the warm-up over which all losses but the clean source's grow from 0 to their
@@ -151,6 +152,8 @@ class Recipe(nn.Module):
         """Return the losses of one step."""
         source, target = self._checked(source, target, target_labels)
         self._follow_student()
+        if self._current_only:
+            source = source.last()
         if self.prepare is not None:
             source = self.prepare(source, target)
         if isinstance(self.labels, TeacherLabels):
@@ -256,9 +259,25 @@ class Recipe(nn.Module):
     def _views(self, source: Clip, target: Clip | None, known: Tensor | None) -> list[View]:
         if self.warming:
             return self._warm(source, target)  # type: ignore[no-any-return]
-        clip, confidence = (target, None) if self.labels is None else self.labels(target, known)
+        clip, confidence = self._labelled(target, known)
         views = [view for part in self.views for view in part(source, clip, confidence)]
         return views or self._warm(source, target)
+
+    @orchestrates
+    def _labelled(self, target: Clip | None, known: Tensor | None) -> tuple[Clip | None, Tensor | None]:
+        """Return the labelled target and the confidence, of the frames that are trained on."""
+        if target is None or self.labels is None:
+            return (target.last() if target is not None and self._current_only else target), None
+        if isinstance(self.labels, TeacherLabels):
+            clip, confidence = self.labels(target, known, current=self._current_only)
+            return clip, confidence
+        clip, confidence = self.labels(target, known)
+        return (clip.last(), confidence[:, -1:]) if self._current_only else (clip, confidence)
+
+    @property
+    def _current_only(self) -> bool:
+        # a video model sees every frame, even where only the current one is trained on
+        return not (self.all_frames or is_video(self.model))
 
     @orchestrates
     def _through(self, views: list[View]) -> dict[str, Pass]:
@@ -276,9 +295,7 @@ class Recipe(nn.Module):
     def _shown(self, view: View, frames: Tensor) -> View:
         if view.hidden is not None:
             frames = frames.masked_fill(view.hidden.unsqueeze(2), 0)
-        view = view._replace(clip=view.clip._replace(frames=frames))
-        # a video model sees every frame, even where only the current one is trained on
-        return view if self.all_frames or is_video(self.model) else view.last()
+        return view._replace(clip=view.clip._replace(frames=frames))
 
     @left_eager
     def _checked(self, source: Clip, target: Clip | None, known: Tensor | None) -> tuple[Clip, Clip | None]:

@@ -68,15 +68,6 @@ class View(NamedTuple):
     alike: Tensor | None = None
     blend: Blend | None = None
 
-    @left_eager
-    def last(self) -> "View":
-        """Keep the current frame."""
-        hidden, alike = (None if x is None else x[:, -1:] for x in (self.hidden, self.alike))
-        blend = None if self.blend is None else self.blend._replace(mask=self.blend.mask[:, -1:])
-        return self._replace(
-            clip=self.clip.last(), from_source=self.from_source[:, -1:], hidden=hidden, alike=alike, blend=blend
-        )
-
 
 class Clean(nn.Module):
     """Train on a domain's clip as it is.

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dastc._core.checks import check_between, check_dtype, check_grid, check_same_device, check_shape, check_whole
 from dastc._core.distributed import batch_rand
+from dastc._core.sorting import sorted_values, stable_order
 
 __all__ = ["hide_blocks", "match_histograms"]
 
@@ -105,13 +106,13 @@ def match_histograms(frames: Tensor, reference: Tensor, *, grid: tuple[int, int]
 
 
 def _matched(frames: Tensor, reference: Tensor) -> Tensor:
-    values = reference.flatten(3).sort(dim=-1).values.to(frames.dtype)  # (B, 1, 3, P')
+    values = sorted_values(reference.flatten(3)).to(frames.dtype)  # (B, 1, 3, P')
     flat = frames.flatten(3)  # (B, T, 3, P)
     pixels, wanted = flat.shape[-1], values.shape[-1]
     rank = torch.arange(pixels, device=flat.device)
     by_rank = values[..., (rank * (wanted - 1) + (pixels - 1) // 2) // max(pixels - 1, 1)]
     # sorting once: the value of each rank goes where the pixel of that rank is
-    matched = flat.new_empty(flat.shape).scatter_(-1, flat.argsort(dim=-1, stable=True), by_rank.expand_as(flat))
+    matched = flat.new_empty(flat.shape).scatter_(-1, stable_order(flat), by_rank.expand_as(flat))
     return matched.view(frames.shape)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dastc._core.checks import check_between, check_choice, check_dtype, check_shape
@@ -108,16 +107,20 @@ class TeacherLabels(nn.Module):
         if self.training and source.labels is not None and see is not None:
             see(source.labels)
 
-    def forward(self, target: Clip, known: Tensor | None = None) -> Labelled:
-        """Return the labelled target."""
+    def forward(self, target: Clip, known: Tensor | None = None, *, current: bool = False) -> Labelled:
+        """Return the labelled target, or of it the current frame alone, to which earlier ones still contribute."""
         # looking in evaluation mode must not change what is drawn next
         draw = self.random.generator if self.random is not None and self.training else None
-        clip = labelled_by(self.teacher, target, cross_frame=self.cross_frame, adjust=self.adjust, draw=draw)
+        clip = labelled_by(
+            self.teacher, target, cross_frame=self.cross_frame, adjust=self.adjust, draw=draw, current=current
+        )
+        if current and known is not None:
+            known = known[:, -1:]
         confidence = torch.zeros_like(clip.frames[:, :, 0]) if clip.weights is None else clip.weights
         weights = confidence_weights(confidence, self.weighting, threshold=self.threshold)
         if known is None:
             return Labelled(clip._replace(weights=weights), confidence)
-        check_shape("TeacherLabels", "target_labels", known, "B T H W", check_clip("TeacherLabels", "target", target))
+        check_shape("TeacherLabels", "target_labels", known, "B T H W", check_clip("TeacherLabels", "target", clip))
         check_dtype("TeacherLabels", "target_labels", known, "int64")
         given = known != self.ignore_index
         labels, one = known if clip.labels is None else known.where(given, clip.labels), torch.ones_like(weights)
@@ -163,6 +166,7 @@ def labelled_by(
     cross_frame: CrossFrame = "none",
     adjust: Callable[[Tensor], Tensor] | None = None,
     draw: torch.Generator | None = None,
+    current: bool = False,
 ) -> Clip:
     """Give a clip the teacher's labels, weighted by their confidence; whatever labels it had are not looked at.
 
@@ -176,10 +180,11 @@ def labelled_by(
         adjust: Changes the teacher's logits ``(B, T, K, h, w)``, such as :class:`~dastc.adapt.ClassPrior`.
         draw: Generator of the CPU with which labels are drawn, each class with its probability; ``None`` takes the
             likeliest. The weights are the confidence in the likeliest.
+        current: Label the current frame alone, and return that.
 
     Shape:
         - clip: any batched clip; flow is used unless ``cross_frame`` is ``"none"``.
-        - output: the clip with labels and weights ``(B, T, H, W)``.
+        - output: the clip with labels and weights ``(B, T, H, W)``; of ``current`` T = 1 and no flow.
 
     Raises:
         ValueError: If ``cross_frame`` is unknown.
@@ -198,42 +203,70 @@ def labelled_by(
     logits = segment(teacher, clip, getattr(adjust, "num_classes", None))
     if adjust is not None:
         logits = adjust(logits)
-    labels, confidence = _read_off(logits, clip.flow, size, cross_frame)
-    if draw is not None:
-        labels, _ = _read_off(logits.log_softmax(dim=2) + _gumbel(logits, draw), clip.flow, size, cross_frame)
+    noise = None if draw is None else _gumbel(logits, draw)
+    labels, confidence = _read_off(logits, clip.flow, size, cross_frame, noise, current=current)
+    if current:
+        clip = clip.last()
     return clip._replace(labels=labels, weights=confidence.to(clip.frames.dtype))
 
 
 def _read_off(
-    logits: Tensor, flow: Tensor | None, size: tuple[int, int], cross_frame: CrossFrame
+    logits: Tensor,
+    flow: Tensor | None,
+    size: tuple[int, int],
+    cross_frame: CrossFrame,
+    noise: Tensor | None,
+    *,
+    current: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return labels and confidence of logits (B, T, K, h, w), (B, T, H, W) both."""
-    batch, time = logits.shape[:2]
-    if cross_frame == "none" or flow is None or time == 1:
-        flat = pseudo_labels(logits.flatten(0, 1), size)
-        return flat.labels.view(batch, time, *size), flat.confidence.view(batch, time, *size)
-    first = pseudo_labels(logits[:, 0], size)
-    before, own, flow = logits[:, :-1].flatten(0, 1), logits[:, 1:].flatten(0, 1), flow.flatten(0, 1)
+    """Return labels and confidence of logits (B, T, K, h, w), (B, T, H, W) both, or of the last frame."""
+    if cross_frame == "none" or flow is None or logits.shape[1] == 1:
+        return _of_own(logits[:, -1:] if current else logits, size, noise)
+    if current:
+        logits, flow = logits[:, -2:], flow[:, -1:]
+    later = _of_later(logits, flow, size, cross_frame, noise)
+    if current:
+        return later
+    first = _of_own(logits[:, :1], size, noise)
+    return torch.cat((first[0], later[0]), dim=1), torch.cat((first[1], later[1]), dim=1)
+
+
+def _of_own(logits: Tensor, size: tuple[int, int], noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    found = pseudo_labels(logits.flatten(0, 1), size, noise=_for_frames(noise, logits.shape[1]))
+    labels, confidence = (x.view(*logits.shape[:2], *size) for x in found)
+    return labels, confidence
+
+
+def _of_later(
+    logits: Tensor, flow: Tensor, size: tuple[int, int], cross_frame: CrossFrame, noise: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Label all frames but the first, along the flow."""
+    before, own, flat = logits[:, :-1].flatten(0, 1), logits[:, 1:].flatten(0, 1), flow.flatten(0, 1)
+    noise = _for_frames(noise, flow.shape[1])
     if cross_frame == "warped":
-        later = pseudo_labels(before, size, flow=flow)
+        found = pseudo_labels(before, size, flow=flat, noise=noise)
     else:
-        later = pseudo_labels(own, size, flow=flow, previous=before)
+        found = pseudo_labels(own, size, flow=flat, previous=before, noise=noise)
     if cross_frame == "agreeing":
-        later = later._replace(confidence=later.confidence.where(_agree(own, before, flow, size), 0))
-    labels, confidence = (
-        torch.cat((a.unsqueeze(1), b.view(batch, time - 1, *size)), dim=1) for a, b in zip(first, later, strict=True)
-    )
+        found = found._replace(confidence=found.confidence.where(_agree(own, before, flat, size), 0))
+    labels, confidence = (x.view(*flow.shape[:2], *size) for x in found)
     return labels, confidence
 
 
 def _gumbel(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Return noise after which the likeliest class is one drawn with its probability, alike in a cell and over time."""
+    """Return noise in cells, (B, K, rows, columns), after which the likeliest class is one drawn with its probability.
+
+    The cells are about as high as wide, and alike over time.
+    """
     batch, _, classes, height, width = logits.shape
     rows = min(_ROWS, height)
     columns = max(1, min(width, round(rows * width / height)))
-    drawn = batch_rand(batch, classes, rows, columns, generator=generator).to(logits.device, non_blocking=True)
-    noise = -(-drawn.clamp(1e-7, 1 - 1e-7).log()).log()
-    return F.interpolate(noise, size=(height, width)).unsqueeze(1).to(logits.dtype)
+    drawn = batch_rand(batch, classes, rows, columns, generator=generator)
+    return -(-drawn.clamp(1e-7, 1 - 1e-7).log()).log().to(logits.device, non_blocking=True)
+
+
+def _for_frames(noise: Tensor | None, time: int) -> Tensor | None:
+    return None if noise is None else noise.unsqueeze(1).expand(-1, time, -1, -1, -1).flatten(0, 1)
 
 
 def _agree(own: Tensor, before: Tensor, flow: Tensor, size: tuple[int, int]) -> Tensor:

@@ -256,7 +256,7 @@ def test_released_features_are_mixed_in_target_context_in_the_current_frame():
     mixed, fused = spied(recipe.views[2].feature_fusion), spied(recipe.views[2].fusion)
     train(recipe, 2)
     mask = fused[0][2][1].mask
-    assert not torch.equal(mask[:, 0], mask[:, 1])
+    assert mask.shape[1] == 1  # what an image model does not train on is not fused
     assert len(mixed) == 1
     assert torch.equal(mixed[0][0][2], mask[:, -1])
 

@@ -187,25 +187,6 @@ def test_a_template_is_a_copy_that_goes_where_it_is_told():
         assert torch.equal(template.swap(clips(1)[0]).frames, before)
 
 
-# --- the current frame
-
-
-def test_the_last_frame_of_a_view_is_the_last_of_all_that_it_has():
-    part = Shared(fusion(), feature_fusion=ShallowFeatureFusion(0.3), shallow="stem")
-    part(*pair(0))
-    _, view = part(*pair(1))
-    view = view._replace(hidden=torch.rand(2, 2, 16, 24) < 0.5)
-    last = view.last()
-    assert last.clip.frames.shape[1] == 1
-    assert last.clip.flow is None
-    for name in ("from_source", "hidden", "alike"):
-        assert torch.equal(getattr(last, name), getattr(view, name)[:, -1:])
-    assert torch.equal(last.blend.mask, view.blend.mask[:, -1:])
-    assert not torch.equal(view.blend.mask[:, 0], view.blend.mask[:, 1])
-    clean = Clean("source", weight=0.2)(*pair())[0].last()
-    assert clean[3:] == (0.2, None, None, None)
-
-
 # --- one's own, and arguments
 
 

@@ -74,7 +74,8 @@ def pseudo_label():
     flow = single(8, 2, 512, 1024)
     for classes in (19, 256):
         logits = empty(8, classes, 65, 129)
-        pseudo_label_triton(logits, flow, logits, 512, 1024, by_entropy=True)
+        noise = single(8, classes, 12, 24)
+        pseudo_label_triton(logits, flow, logits, 512, 1024, by_entropy=True, noise=noise)
     pseudo_label_triton(logits, None, None, 512, 1024, by_entropy=False)
 
 

@@ -198,6 +198,30 @@ def test_a_constant_on_all_logits_changes_nothing(seed, sizes, constant):
     _check(found, _plain(logits, sizes[4:], flow, previous))
 
 
+@pytest.mark.parametrize("form", FORMS)
+@given(seed=SEEDS, sizes=SIZES, cells=st.tuples(st.integers(1, 9), st.integers(1, 9)), band=BANDS)
+def test_noise_moves_labels_cell_by_cell_and_leaves_confidence_alone(form, seed, sizes, cells, band):
+    logits, flow, previous = _case(seed, sizes)
+    n, classes, (height, width) = len(logits), logits.shape[1], sizes[4:]
+    rng = torch.Generator().manual_seed(seed)
+    noise = (torch.rand(n, classes, *cells, generator=rng, dtype=torch.float64) * 4).to(DEVICE)
+    arguments = _arguments(form, flow, previous)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_bands, "band_elements", lambda _: band)
+        found = pseudo_labels(logits, (height, width), **arguments, noise=noise)
+    probability = _plain(logits, (height, width), **arguments)
+    rows, columns = (torch.arange(size) * count // size for size, count in zip((height, width), cells, strict=True))
+    _check_drawn(found, probability, probability.log() + noise[:, :, rows][..., columns])
+    assert torch.equal(found.confidence, pseudo_labels(logits, (height, width), **arguments).confidence)
+
+
+def _check_drawn(found, probability, scores):
+    best, labels = scores.max(1)
+    second = scores.masked_fill(F.one_hot(labels, scores.shape[1]).bool().movedim(-1, 1), float("-inf")).amax(1)
+    clear = (best - second > 1e-8) & (probability.amax(1) > 0)
+    assert torch.equal(found.labels[clear], labels[clear])
+
+
 def _layouts():
     logits, flow, previous = _case(0, (2, 5, 3, 4, 7, 6))
     big = _case(1, (3, 6, 5, 7, 9, 8))
@@ -222,6 +246,8 @@ def test_registration_is_sound(layout):
     for arguments in ((logits, None, None), (logits, flow, None), (logits, flow, previous)):
         torch.library.opcheck(pseudo_label_op, (*arguments, 7, 6, False))
     torch.library.opcheck(pseudo_label_op, (*arguments, 7, 6, True))
+    noise = torch.rand(len(logits), 5, 2, 3, device=DEVICE)
+    torch.library.opcheck(pseudo_label_op, (*arguments, 7, 6, False, "auto", noise))
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "sliced", "expanded"])

@@ -36,6 +36,18 @@ def test_the_confidence_by_entropy_equals_the_references(form, layout):
     _assert_like_the_reference(_case((2, 3, 2, 3, 3, 5), form, layout=layout) | {"confidence": "entropy"})
 
 
+@every_layout
+@pytest.mark.parametrize("cells", [(1, 1), (2, 3), (7, 9)])
+@pytest.mark.parametrize("form", FORMS)
+def test_noise_moves_the_labels_as_in_the_reference(form, cells, layout):
+    given = _case((2, 5, 2, 3, 5, 7), form)
+    noise = lay(torch.rand(2, 5, *cells, generator=torch.Generator().manual_seed(1)) * 4, layout)
+    _assert_like_the_reference(given | {"noise": noise})
+    plain = pseudo_labels(**given, backend="triton")
+    assert not torch.equal(plain.labels, pseudo_labels(**given, noise=noise, backend="triton").labels)
+    assert torch.equal(plain.confidence, pseudo_labels(**given, noise=noise, backend="triton").confidence)
+
+
 @pytest.mark.parametrize("classes", [1, 2, 33])
 def test_entropy_of_few_and_many_classes(classes):
     given = _case((1, classes, 1, 2, 1, 5)) | {"confidence": "entropy"}

@@ -46,6 +46,7 @@ def pseudo_labels(
     flow: Tensor | None = None,
     previous: Tensor | None = None,
     confidence: Literal["probability", "entropy"] = "probability",
+    noise: Tensor | None = None,
     backend: Backend = "auto",
 ) -> PseudoLabels:
     """Read off labels and confidence at full size, from this frame, the previous one along the flow, or both.
@@ -68,11 +69,14 @@ def pseudo_labels(
         confidence: What confidence is. ``"probability"``: that of the label; ``"entropy"``: 1 - H / log K with the
             entropy H of the same probabilities, so 1 if one class has it all and 0 if all classes are alike. Either is
             0 where the flow leaves the picture and nothing else is known.
+        noise: Added to the logarithms of the probabilities before the label is chosen, alike for all pixels of a cell
+            of the picture. With Gumbel noise a label is drawn with its probability. The confidence stays as it is.
         backend: ``"torch"``, ``"triton"`` (a GPU, K <= 256), or ``"auto"``; see :func:`dastc.backend_info`.
 
     Shape:
         - logits, previous: ``(N, K, h, w)``, any float dtype; computed in float32 (float64 if it is).
         - flow: ``(N, 2, height, width)``, float.
+        - noise: ``(N, K, r, c)``, float, on a grid of r x c cells of any number.
         - labels: ``(N, height, width)``, int64. Confidence: the same shape, float32 (float64). NaN logits give NaN
           confidence, and labels that are still in [0, K).
 
@@ -105,12 +109,16 @@ def pseudo_labels(
             raise ValueError(f"{caller}: `previous` must come with `flow`; got flow=None.")
         check_shape(caller, "previous", previous, "N K h w", sizes)
         check_dtype(caller, "previous", previous, "float")
+    if noise is not None:
+        check_shape(caller, "noise", noise, "N K r c", {axis: sizes[axis] for axis in "NK"})
+        check_dtype(caller, "noise", noise, "float")
     check_dtype(caller, "logits", logits, "float")
     check_choice(caller, "confidence", confidence, ("probability", "entropy"))
     check_backend(caller, backend)
-    check_same_device(caller, {"logits": logits, "flow": flow, "previous": previous})
+    check_same_device(caller, {"logits": logits, "flow": flow, "previous": previous, "noise": noise})
     for name, x in {"logits": logits, "previous": previous}.items():
         if x is not None:
             debug_finite(caller, name, x)
-    detached = [None if x is None else x.detach() for x in (flow, previous)]
-    return PseudoLabels(*pseudo_label_op(logits.detach(), *detached, *size, confidence == "entropy", backend))
+    flow, previous, noise = (None if x is None else x.detach() for x in (flow, previous, noise))
+    by_entropy = confidence == "entropy"
+    return PseudoLabels(*pseudo_label_op(logits.detach(), flow, previous, *size, by_entropy, backend, noise))

@@ -27,7 +27,13 @@ from dastc.ops._triton import (
 
 
 def pseudo_label_triton(
-    logits: Tensor, flow: Tensor | None, previous: Tensor | None, height: int, width: int, by_entropy: bool
+    logits: Tensor,
+    flow: Tensor | None,
+    previous: Tensor | None,
+    height: int,
+    width: int,
+    by_entropy: bool,
+    noise: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Label and confidence of each output pixel."""
     samples, classes, low_height, low_width = logits.shape
@@ -39,26 +45,30 @@ def pseudo_label_triton(
     block = block_of(width, least=32, most=128)
     grid = (samples * height * triton.cdiv(width, block),)
     sizes = math.log(max(classes, 2)), classes, low_height, low_width, height, width
+    cells = logits if noise is None else noise  # where there is none, something that is not read
+    drawn = *cells.shape[2:], *cells.stride()
     if flow is None:
         _label_own[grid](
-            logits, labels, confidence, *sizes, *logits.stride(),
-            ENTROPY=by_entropy, BLOCK=block, num_warps=block // 32,
+            logits, cells, labels, confidence, *sizes, *drawn, *logits.stride(),
+            DRAWN=noise is not None, ENTROPY=by_entropy, BLOCK=block, num_warps=block // 32,
         )  # fmt: skip
         return labels, confidence
     earlier = logits if previous is None else previous
     _label_along_flow[grid](
-        logits, flow, earlier, labels, confidence, *sizes, *logits.stride(), *earlier.stride(), *flow.stride(),
-        OWN=previous is not None, ENTROPY=by_entropy, BLOCK=block, num_warps=block // 32,
+        logits, flow, earlier, cells, labels, confidence,
+        *sizes, *drawn, *logits.stride(), *earlier.stride(), *flow.stride(),
+        OWN=previous is not None, DRAWN=noise is not None, ENTROPY=by_entropy, BLOCK=block, num_warps=block // 32,
     )  # fmt: skip
     return labels, confidence
 
 
 @triton.jit
 def _label_own(
-    logits, labels, confidence,
+    logits, noise, labels, confidence,
     most, classes, low_height, low_width, height, width,
+    cell_rows, cell_columns, noise_n, noise_k, noise_h, noise_w,
     own_n, own_k, own_h, own_w,
-    ENTROPY: tl.constexpr, BLOCK: tl.constexpr,
+    DRAWN: tl.constexpr, ENTROPY: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     sample, row, column = row_of_picture(height, width, BLOCK)
     above, below, down = neighbours(row, low_height, height)
@@ -68,10 +78,19 @@ def _label_own(
     everywhere = tl.full((BLOCK,), 1, tl.int1)
     largest, total = nothing_yet(BLOCK)
     label, weighted = tl.zeros((BLOCK,), tl.int32), tl.zeros((BLOCK,), tl.float32)
+    at = noise + sample * noise_n + row * cell_rows // height * noise_h
+    at += tl.minimum(column, width - 1) * cell_columns // width * noise_w
+    drawn = tl.full((BLOCK,), float("-inf"), tl.float32)
     for k in range(0, classes):
         score = between(x, above, below, down, left, right, along, everywhere, own_h, own_w)
         more = score > largest
-        label = tl.where(more, k, label)
+        if DRAWN:
+            luck = score + tl.load(at).to(tl.float32)
+            label = tl.where(luck > drawn, k, label)
+            drawn = tl.maximum(luck, drawn)
+            at += noise_k
+        else:
+            label = tl.where(more, k, label)
         if ENTROPY:
             # the sum of exp(score - largest) * (score - largest), which moves with the largest
             power = tl.exp(-tl.abs(score - largest))
@@ -88,10 +107,11 @@ def _label_own(
 
 @triton.jit
 def _label_along_flow(
-    logits, flow, earlier, labels, confidence,
+    logits, flow, earlier, noise, labels, confidence,
     most, classes, low_height, low_width, height, width,
+    cell_rows, cell_columns, noise_n, noise_k, noise_h, noise_w,
     own_n, own_k, own_h, own_w, earlier_n, earlier_k, earlier_h, earlier_w, flow_n, flow_c, flow_h, flow_w,
-    OWN: tl.constexpr, ENTROPY: tl.constexpr, BLOCK: tl.constexpr,
+    OWN: tl.constexpr, DRAWN: tl.constexpr, ENTROPY: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     sample, y, column = row_of_picture(height, width, BLOCK)
     inside, row = column < width, y + tl.zeros((BLOCK,), tl.int64)
@@ -140,6 +160,9 @@ def _label_along_flow(
         number = own_share + tl.where(seen, number, 0.0)
     best, label = tl.full((BLOCK,), -1, tl.float32), tl.zeros((BLOCK,), tl.int32)
     weighted = tl.zeros((BLOCK,), tl.float32)
+    luckiest = tl.full((BLOCK,), -1, tl.float32)
+    cell = noise + sample * noise_n + y * cell_rows // height * noise_h
+    cell += tl.minimum(column, width - 1) * cell_columns // width * noise_w
     for k in range(0, classes):
         nw = between(x, n_above, n_below, n_down, w_left, w_right, w_along, inside, earlier_h, earlier_w)
         ne = between(x, n_above, n_below, n_down, e_left, e_right, e_along, inside, earlier_h, earlier_w)
@@ -154,7 +177,15 @@ def _label_along_flow(
             probability = tl.where(seen, probability, 0.0) + tl.exp(score - own_largest) * own_share
             own += own_k
         more = probability > best
-        best, label = tl.where(more, probability, best), tl.where(more, k, label)
+        if DRAWN:
+            # the largest sum of logarithms is the largest product
+            luck = probability * tl.exp(tl.load(cell).to(tl.float32))
+            label = tl.where(luck > luckiest, k, label)
+            luckiest = tl.maximum(luck, luckiest)
+            cell += noise_k
+        else:
+            label = tl.where(more, k, label)
+        best = tl.where(more, probability, best)
         if ENTROPY:
             # where there is no probability, that of 1 has the same entropy: none
             some = tl.where(probability > 0, probability, 1.0)

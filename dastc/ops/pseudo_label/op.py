@@ -17,13 +17,14 @@ def pseudo_label_op(
     width: int,
     by_entropy: bool,
     backend: str = "auto",
+    noise: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     if use_triton("pseudo_labels", "pseudo_label", backend, logits, {"K": logits.shape[1]}):
         from dastc.ops.pseudo_label._triton import pseudo_label_triton
 
         with current_device_of(logits):
-            return pseudo_label_triton(logits, flow, previous, height, width, by_entropy)
-    return pseudo_label_reference(logits, flow, previous, height, width, by_entropy)
+            return pseudo_label_triton(logits, flow, previous, height, width, by_entropy, noise)
+    return pseudo_label_reference(logits, flow, previous, height, width, by_entropy, noise)
 
 
 @pseudo_label_op.register_fake
@@ -35,6 +36,7 @@ def _fake(
     width: int,
     by_entropy: bool,
     backend: str = "auto",
+    noise: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     shape = (logits.shape[0], height, width)
     return logits.new_empty(shape, dtype=torch.int64), logits.new_empty(shape, dtype=compute_dtype(logits))

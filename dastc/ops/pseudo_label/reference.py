@@ -14,7 +14,13 @@ _WINDOW = 6  # up to how many times a band's rows its flow may reach before neig
 
 
 def pseudo_label_reference(
-    logits: Tensor, flow: Tensor | None, previous: Tensor | None, height: int, width: int, by_entropy: bool = False
+    logits: Tensor,
+    flow: Tensor | None,
+    previous: Tensor | None,
+    height: int,
+    width: int,
+    by_entropy: bool = False,
+    noise: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Label and confidence of each output pixel; see :func:`dastc.functional.pseudo_labels`."""
     n, classes = logits.shape[:2]
@@ -28,6 +34,7 @@ def pseudo_label_reference(
         else Interpolation(logits if previous is None else previous.to(logits.dtype), (height, width))
     )
     window = None if earlier is None else _Window(earlier)
+    factors = None if noise is None else _Factors(noise.to(logits.dtype), (height, width))
     for rows in row_bands(n * classes * width * (1 if flow is None else _FLOW_BAND), height, logits.device):
         probability = None if own is None else own.rows(rows).softmax(dim=1)
         if window is not None and flow is not None:
@@ -35,6 +42,8 @@ def pseudo_label_reference(
             probability = warped * inside if probability is None else _mean_where(inside, probability, warped)
         if probability is not None:  # always: without flow there is the frame's own
             largest, labels[:, rows] = probability.max(dim=1)
+            if factors is not None:  # the largest sum of logarithms is the largest product
+                labels[:, rows] = (probability * factors.rows(rows)).argmax(dim=1)
             confidence[:, rows] = _certainty(probability, largest) if by_entropy else largest
     return labels, confidence
 
@@ -49,6 +58,21 @@ def _certainty(probability: Tensor, largest: Tensor) -> Tensor:
 def _mean_where(inside: Tensor, own: Tensor, warped: Tensor) -> Tensor:
     # what is seen for the first time is known from its own frame only
     return torch.where(inside, (own + warped) / 2, own)
+
+
+class _Factors:
+    """Powers of noise (N, K, r, c), each for all pixels of its cell."""
+
+    def __init__(self, noise: Tensor, size: tuple[int, int]) -> None:
+        row, column = (
+            torch.arange(pixels, device=noise.device) * cells // max(pixels, 1)
+            for pixels, cells in zip(size, noise.shape[-2:], strict=True)
+        )
+        self.row, self.wide = row, noise.exp().index_select(-1, column)
+
+    def rows(self, rows: slice) -> Tensor:
+        """Return the factors of some rows, (N, K, R, width)."""
+        return self.wide.index_select(-2, self.row[rows])
 
 
 class _Window:
