@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_between
+from dastc._core.checks import check_at_least, check_between, check_whole
 from dastc._core.compiling import left_eager, orchestrates
 from dastc.labelling.class_prior import ClassPrior
 
@@ -74,10 +74,14 @@ class AlikeDomains(nn.Module):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
-        check_at_least("AlikeDomains", "looks", looks, 1)
+        check_whole("AlikeDomains", "num_classes", num_classes, 1)
+        check_whole("AlikeDomains", "ignore_index", ignore_index)
+        check_whole("AlikeDomains", "looks", looks, 1)
         check_at_least("AlikeDomains", "most", most, 1)
         check_between("AlikeDomains", "apart", apart, 0, 1)
-        check_at_least("AlikeDomains", "bands", bands, 1)
+        check_whole("AlikeDomains", "bands", bands, 1)
+        if not isinstance(names, Sequence):
+            raise TypeError(f"AlikeDomains: `names` must be a sequence of names; got {names!r}.")
         if names and len(names) != num_classes:
             raise ValueError(f"AlikeDomains: `names` must name all {num_classes} classes; got {len(names)} names.")
         self.looks, self.most, self.apart, self.names = looks, most, apart, tuple(names)

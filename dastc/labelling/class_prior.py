@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dastc._core.checks import check_at_least, check_between, check_dtype, check_grid, check_shape, check_views
+from dastc._core.checks import (
+    check_between,
+    check_dtype,
+    check_grid,
+    check_number,
+    check_shape,
+    check_views,
+    check_whole,
+)
 from dastc._core.distributed import sum_over_ranks
 from dastc._core.labels import without_ignored
 from dastc._core.precision import without_autocast
@@ -75,8 +83,10 @@ class ClassPrior(nn.Module):
         ignore_index: int = 255,
     ) -> None:
         super().__init__()
-        check_at_least("ClassPrior", "num_classes", num_classes, 1)
+        check_whole("ClassPrior", "num_classes", num_classes, 1)
+        check_whole("ClassPrior", "ignore_index", ignore_index)
         check_between("ClassPrior", "strength", strength, 0, 1)
+        check_number("ClassPrior", "decay", decay)
         if not 0 <= decay < 1:
             raise ValueError(f"ClassPrior: `decay` must lie in [0, 1); got {decay}.")
         check_grid("ClassPrior", "grid", grid)

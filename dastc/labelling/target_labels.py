@@ -109,6 +109,7 @@ class TeacherLabels(nn.Module):
 
     def forward(self, target: Clip, known: Tensor | None = None, *, current: bool = False) -> Labelled:
         """Return the labelled target, or of it the current frame alone, to which earlier ones still contribute."""
+        check_clip("TeacherLabels", "target", target)
         # looking in evaluation mode must not change what is drawn next
         draw = self.random.generator if self.random is not None and self.training else None
         clip = labelled_by(

@@ -412,7 +412,7 @@ _LOGITS, _FLOW = torch.zeros(2, 5, 3, 4), torch.zeros(2, 2, 7, 6)
             _LOGITS[:, :0], (7, 6), None, None, ValueError,
             "`logits` must have a size of at least 1 along K; got (2, 0, 3, 4).",
         ),
-        (_LOGITS, (7, 0), None, None, ValueError, "`size` must be at least 1; got 0."),
+        (_LOGITS, (7, 0), None, None, ValueError, "`size` must be (height, width), both at least 1; got (7, 0)."),
         (
             _LOGITS, (7, 6), _FLOW.mT, None, ValueError,
             "`flow` must have shape (N=2, 2, H=7, W=6); got (2, 2, 6, 7). Resize it with resize_flow.",

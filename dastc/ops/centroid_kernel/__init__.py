@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from dastc._core.checks import check_at_least, check_dtype, check_same_device, check_shape
+from dastc._core.checks import check_above, check_dtype, check_same_device, check_shape, check_whole
 from dastc.ops._backend import Backend, check_backend
 from dastc.ops.centroid_kernel.op import centroid_kernel_op
 
@@ -62,9 +62,8 @@ def centroid_kernel(
     check_dtype("centroid_kernel", "source", source, "float")
     check_dtype("centroid_kernel", "target", target, "float")
     check_dtype("centroid_kernel", "present", present, "bool")
-    check_at_least("centroid_kernel", "count", count, 1)
-    if not factor > 1:
-        raise ValueError(f"centroid_kernel: `factor` must be greater than 1; got {factor}.")
+    check_whole("centroid_kernel", "count", count, 1)
+    check_above("centroid_kernel", "factor", factor, 1)
     check_same_device("centroid_kernel", {"source": source, "target": target, "present": present})
     check_backend("centroid_kernel", backend)
     kernel: Tensor = centroid_kernel_op(source, target, present, factor, count, backend)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from dastc._core.checks import check_at_least, check_dtype, check_same_device
+from dastc._core.checks import check_dtype, check_same_device, check_tensor, check_whole
 from dastc._core.debug import debug_finite, debug_labels
 from dastc._core.labels import without_ignored
 from dastc.ops._backend import Backend, check_backend
@@ -56,10 +56,13 @@ def class_pool(
         >>> sums.flatten(), mass
         (tensor([1., 6.]), tensor([[1., 2.]]))
     """
+    check_tensor("class_pool", "features", features)
     if features.dim() < 2:
         raise ValueError(f"class_pool: `features` must have shape (N, D, *S); got {tuple(features.shape)}.")
     grid = (features.shape[0], *features.shape[2:])
     for name, x in {"labels": labels, "weights": weights}.items():
+        if name == "labels" or x is not None:
+            check_tensor("class_pool", name, x)
         if x is not None and tuple(x.shape) != grid:
             hint = "Resize labels to this grid with resize_labels."
             raise ValueError(f"class_pool: `{name}` must have shape {grid}; got {tuple(x.shape)}. {hint}")
@@ -67,7 +70,8 @@ def class_pool(
     check_dtype("class_pool", "labels", labels, "int64")
     if weights is not None:
         check_dtype("class_pool", "weights", weights, "float")
-    check_at_least("class_pool", "num_classes", num_classes, 1)
+    check_whole("class_pool", "num_classes", num_classes, 1)
+    check_whole("class_pool", "ignore_index", ignore_index)
     check_backend("class_pool", backend)
     check_same_device("class_pool", {"features": features, "labels": labels, "weights": weights})
     debug_labels("class_pool", "labels", labels, num_classes, ignore_index)

@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from dastc._core.checks import check_dtype, check_same_device, check_shape
+from dastc._core.checks import check_dtype, check_number, check_same_device, check_shape
 from dastc.clip import Clip, check_clip
 from dastc.ops._backend import Backend, check_backend
 from dastc.ops.clip_paste.op import clip_paste_op
@@ -76,6 +76,7 @@ def clip_paste(
     if eligible is not None:
         check_shape(caller, "eligible", eligible, "B T H W", sizes)
         check_dtype(caller, "eligible", eligible, "bool")
+    check_number(caller, "opacity", opacity)
     if not 0 < opacity <= 1:
         raise ValueError(f"{caller}: `opacity` must lie in (0, 1]; got {opacity}.")
     if (foreground.flow is None) != (background.flow is None):

@@ -5,11 +5,11 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from dastc._core.checks import (
-    check_at_least,
     check_choice,
     check_dtype,
     check_same_device,
     check_shape,
+    check_size,
 )
 from dastc._core.debug import debug_finite
 from dastc.ops._backend import Backend, check_backend
@@ -99,7 +99,7 @@ def pseudo_labels(
     """
     caller = "pseudo_labels"
     sizes = check_shape(caller, "logits", logits, "N K h w")
-    check_at_least(caller, "size", min(size), 1)
+    size = check_size(caller, "size", size)
     at_size = sizes | {"2": 2, "H": size[0], "W": size[1]}
     if flow is not None:
         check_shape(caller, "flow", flow, "N 2 H W", at_size, hint="Resize it with resize_flow.")

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from dastc._core.checks import check_at_least, check_dtype, check_shape
+from dastc._core.checks import check_dtype, check_shape, check_size
 from dastc.ops.resize_flow.op import resize_flow_op
 
 __all__ = ["resize_flow"]
@@ -35,6 +35,6 @@ def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     """
     check_shape("resize_flow", "flow", flow, "N 2 H W", {"2": 2})
     check_dtype("resize_flow", "flow", flow, "float")
-    check_at_least("resize_flow", "size", min(size), 1)
+    size = check_size("resize_flow", "size", size)
     resized: Tensor = resize_flow_op(flow, *size)
     return resized

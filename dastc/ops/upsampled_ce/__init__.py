@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from dastc._core.checks import check_choice, check_dtype, check_same_device, check_shape
+from dastc._core.checks import check_choice, check_dtype, check_same_device, check_shape, check_whole
 from dastc._core.debug import debug_finite, debug_labels
 from dastc._core.distributed import shared_count
 from dastc.ops._backend import Backend, check_backend
@@ -71,6 +71,7 @@ def upsampled_cross_entropy(
     if weights is not None:
         check_shape(caller, "weights", weights, "N H W", full)
         check_dtype(caller, "weights", weights, "float")
+    check_whole(caller, "ignore_index", ignore_index)
     check_choice(caller, "reduction", reduction, ("mean", "sum", "none"))
     check_backend(caller, backend)
     check_same_device(caller, {"logits": logits, "labels": labels, "weights": weights})
