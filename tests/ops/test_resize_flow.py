@@ -182,7 +182,10 @@ def test_an_empty_batch():
             torch.zeros(1, 3, 4, 6), (2, 2), ValueError,
             "resize_flow: `flow` must have shape (N, 2, H, W); got (1, 3, 4, 6).",
         ),
-        (torch.zeros(1, 2, 4, 6), (3, 0), ValueError, "resize_flow: `size` must be (height, width), both at least 1; got (3, 0)."),
+        (
+            torch.zeros(1, 2, 4, 6), (3, 0), ValueError,
+            "resize_flow: `size` must be (height, width), both at least 1; got (3, 0).",
+        ),
         (
             torch.zeros(1, 2, 4, 6).long(), (2, 2), TypeError,
             "resize_flow: `flow` must be of dtype float; got torch.int64.",
