@@ -1,5 +1,6 @@
 """Clips straight from a video file: no frame is written to the disk first."""
 
+import gc
 import os
 from bisect import bisect_right
 from collections import OrderedDict
@@ -109,6 +110,8 @@ class VideoClips(Dataset[Clip]):
             # a worker that was forked shares the open file, and a decoder whose threads it does not have: neither used
             # nor freed
             _of_parents.append(self._reader)
+            if self._reader is not None:
+                gc.freeze()  # nor is what else the parent has left
             self._reader = _Reader(self.path, self._places, keep=numbers[-1] - numbers[0] + 1)
         pictures = [self._reader.frame(number) for number in numbers]
         rgb = torch.stack([_resized(picture, self.size) for picture in pictures])

@@ -24,7 +24,9 @@ class AlikeDomains(nn.Module):
     So the shares of the classes in horizontal bands of the picture, as the teacher names them in the first batches, are
     held against what the source's labels show. The domains count as alike if no class is named ``most`` times as often
     or as seldom as it is shown, and if on the mean over bands no more than ``apart`` of the pixels would have to change
-    their class. That is decided once, logged to the logger ``"dastc"``, and kept in the state.
+    their class. That is decided once, logged to the logger ``"dastc"``, and kept in the state. ``alike`` is ``False``
+    until then; afterwards ``why`` is a sentence, and ``found`` has the worst ``"class"``, its ``"ratio"``, and how far
+    shares are ``"apart"``.
 
     Args:
         num_classes: Number of classes K.
@@ -35,11 +37,6 @@ class AlikeDomains(nn.Module):
         names: Of the classes, for what is logged.
         sync: Count over all ranks, if there are several.
         ignore_index: Label of the pixels that are ignored.
-
-    Attributes:
-        alike: Whether they are; ``False`` before it is decided.
-        why: A sentence, empty before it is decided.
-        found: The worst ``"class"``, its ``"ratio"``, and how far shares are ``"apart"``; empty before it is decided.
 
     Shape:
         - labels of ``see``: int64, ``(..., H, W)``.

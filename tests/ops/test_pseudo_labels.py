@@ -209,10 +209,10 @@ def test_noise_moves_labels_cell_by_cell_and_leaves_confidence_alone(form, seed,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_bands, "band_elements", lambda _: band)
         found = pseudo_labels(logits, (height, width), **arguments, noise=noise)
+        assert torch.equal(found.confidence, pseudo_labels(logits, (height, width), **arguments).confidence)
     probability = _plain(logits, (height, width), **arguments)
     rows, columns = (torch.arange(size) * count // size for size, count in zip((height, width), cells, strict=True))
     _check_drawn(found, probability, probability.log() + noise[:, :, rows][..., columns])
-    assert torch.equal(found.confidence, pseudo_labels(logits, (height, width), **arguments).confidence)
 
 
 def _check_drawn(found, probability, scores):

@@ -39,7 +39,7 @@ def pseudo_label_reference(
         probability = None if own is None else own.rows(rows).softmax(dim=1)
         if window is not None and flow is not None:
             warped, inside = _warped_probability(window, flow[:, :, rows].to(logits.dtype), rows.start)
-            probability = warped.where(inside, 0) if probability is None else _mean_where(inside, probability, warped)
+            probability = warped * inside if probability is None else _mean_where(inside, probability, warped)
         if probability is not None:  # always: without flow there is the frame's own
             largest, labels[:, rows] = probability.max(dim=1)
             if factors is not None:  # the largest sum of logarithms is the largest product
