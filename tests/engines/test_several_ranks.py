@@ -50,10 +50,6 @@ def test_two_ranks_equal_one_process_on_the_whole_batch(tmp_path):
         assert_alike(found[engine].values(), [on_one_process(name) for name in found[engine]])
 
 
-def test_four_ranks_equal_one_process_on_the_whole_batch(tmp_path):
-    assert_all_cases(on_ranks(4, tmp_path, "ddp")["ddp"], 4)
-
-
 @pytest.mark.parametrize("engine", ["accelerate", "lightning"])
 def test_ranks_equal_one_process_in_the_loops_of_others(engine, tmp_path):
     pytest.importorskip(engine)

@@ -99,7 +99,7 @@ def test_the_sum_of_odd_sizes(sizes):
         (1, 3, 5, 7, 2, 3), (1, 2, 5, 3, 2, 7),  # smaller, on one axis or on both
         (1, 2, 1, 17, 2, 300), (1, 2, 1, 9, 1, 128), (1, 1, 2, 9, 1, 129),  # as many columns as a program takes, more
         (1, 2, 1, 140, 1, 150),
-        (1, 256, 1, 2, 2, 9), (1, 33, 1, 2, 2, 5), (2, 8, 2, 1, 3, 2), (2, 9, 2, 2, 3, 5),  # classes, in groups of 8
+        (1, 65, 1, 2, 2, 9), (1, 33, 1, 2, 2, 5), (2, 8, 2, 1, 3, 2), (2, 9, 2, 2, 3, 5),  # classes, in groups of 8
         (0, 3, 2, 2, 4, 4),
     ],
 )  # fmt: skip
