@@ -49,6 +49,7 @@ class AlikeDomains(nn.Module):
         Ours; the thresholds and what they rest on are in docs/method.md#are-the-domains-alike. Not a part of DA-STC.
 
     Example:
+        >>> import torch
         >>> domains = AlikeDomains(2, looks=1, names=["road", "car"])
         >>> domains.see(torch.zeros(1, 1, 4, 4, dtype=torch.long))
         >>> domains.hear(torch.tensor([0.0, 9.0]).view(1, 1, 2, 1, 1).expand(-1, -1, -1, 4, 4))
@@ -163,6 +164,7 @@ class OnlyIfAlike(nn.Module):
         - arguments and output: those of ``part``.
 
     Example:
+        >>> import torch
         >>> domains = AlikeDomains(2)
         >>> prior = OnlyIfAlike(ClassPrior(2), domains)
         >>> logits = torch.randn(1, 1, 2, 4, 4)

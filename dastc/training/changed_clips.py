@@ -62,11 +62,8 @@ def random_change(
         ValueError: If clips are scaled and not cropped: those of a batch would differ in size.
 
     Example:
-        >>> random_change(crop=(16, 24), flip=True)
-        Sequential(
-          (0): RandomCrop(size=(16, 24), largest_share=1.0, ignore_index=255, seed=0)
-          (1): RandomFlip(probability=0.5, seed=0)
-        )
+        >>> [type(part).__name__ for part in random_change(crop=(16, 24), flip=True)]
+        ['RandomCrop', 'RandomFlip']
     """
     if scale is not None and crop is None:
         raise ValueError(f"--scale needs --crop, or the clips of a batch differ in size; got {scale} alone.")
