@@ -54,6 +54,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not args.table:
         rows = [row for seed in args.seeds for row in looked_at(seed, args.steps)]
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.out, {"steps": args.steps, "rows": rows, "commit": commit(), "versions": versions()})
     print_table(json.loads(args.out.read_text())["rows"])
 
