@@ -109,20 +109,20 @@ class TeacherLabels(nn.Module):
 
     def forward(self, target: Clip, known: Tensor | None = None, *, current: bool = False) -> Labelled:
         """Return the labelled target, or of it the current frame alone, to which earlier ones still contribute."""
-        check_clip("TeacherLabels", "target", target)
+        sizes = check_clip("TeacherLabels", "target", target)
+        if known is not None:
+            check_shape("TeacherLabels", "target_labels", known, "B T H W", sizes)
+            check_dtype("TeacherLabels", "target_labels", known, "int64")
+            known = known[:, -1:] if current else known
         # looking in evaluation mode must not change what is drawn next
         draw = self.random.generator if self.random is not None and self.training else None
         clip = labelled_by(
             self.teacher, target, cross_frame=self.cross_frame, adjust=self.adjust, draw=draw, current=current
         )
-        if current and known is not None:
-            known = known[:, -1:]
         confidence = torch.zeros_like(clip.frames[:, :, 0]) if clip.weights is None else clip.weights
         weights = confidence_weights(confidence, self.weighting, threshold=self.threshold)
         if known is None:
             return Labelled(clip._replace(weights=weights), confidence)
-        check_shape("TeacherLabels", "target_labels", known, "B T H W", check_clip("TeacherLabels", "target", clip))
-        check_dtype("TeacherLabels", "target_labels", known, "int64")
         given = known != self.ignore_index
         labels, one = known if clip.labels is None else known.where(given, clip.labels), torch.ones_like(weights)
         return Labelled(clip._replace(labels=labels, weights=one.where(given, weights)), one.where(given, confidence))

@@ -1,5 +1,7 @@
 """Alignment of single pixels with the centroids of the other domain."""
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -83,9 +85,11 @@ class PixelAlignmentLoss(nn.Module):
         features = features.where(_reached(known, (sizes["h"], sizes["w"])).unsqueeze(1), 0)
         with without_autocast(features):
             rows = F.normalize(centroids.values.detach().to(dtype), dim=1) / self.temperature
+            features = features.to(dtype)
+            length = features.norm(dim=1, keepdim=True)
             # what is 0 has no direction, and gets no gradient: a normalised 0 has one of 1e12
-            directed = features.where((features != 0).any(dim=1, keepdim=True), 0)
-            near = F.conv2d(F.normalize(directed.to(dtype), dim=1), rows[:, :, None, None])
+            directed = features / length.clamp(min=1e-12).where(length > 0, math.inf)
+            near = F.conv2d(directed, rows[:, :, None, None])
         near = near.where(present.view(1, -1, 1, 1), _NEVER)
         return upsampled_cross_entropy(near, labels.where(known, -1), weights=weights, ignore_index=-1, sync=self.sync)
 

@@ -155,11 +155,14 @@ def test_true_labels_are_the_targets_own_or_those_given():
         TrueLabels()(target._replace(labels=None))
 
 
-def test_labels_of_another_shape_or_kind_are_named():
-    recipe, pair = make("dacs"), clips()
+@pytest.mark.parametrize("name", ["dacs", "default"])  # one trains on all frames, the other on the current one
+def test_labels_of_another_shape_or_kind_are_named(name):
+    recipe, pair = make(name), clips()
     message = "TeacherLabels: `target_labels` must have shape (B=2, T=2, H=16, W=24); got (2, 16, 24)."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         recipe(*pair, target_labels=known(1.0)[:, 0])
+    with pytest.raises(ValueError, match=re.escape(message.replace("(2, 16, 24)", "(2, 3, 16, 24)"))):
+        recipe(*pair, target_labels=known(1.0)[:, [0, 1, 1]])
     with pytest.raises(
         TypeError, match=r"^TeacherLabels: `target_labels` must be of dtype int64; got torch\.float32\.$"
     ):
